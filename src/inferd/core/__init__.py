@@ -1,0 +1,1 @@
+"""What inference is: no HTTP, no vendor, no disk."""
