@@ -189,8 +189,6 @@ class Rejected(InferdError):
 class NotRouted(InferdError):
     """Refused before any handler saw it: the ``error`` member is plain text (api.md 1.3, 1.4)."""
 
-    def __init__(
-        self, status: int, reason: str, *, show_status: bool = True, **more: Any
-    ) -> None:
+    def __init__(self, status: int, reason: str, *, show_status: bool = True, **more: Any) -> None:
         super().__init__(reason, status=status, **more)
         self.show_status = show_status
