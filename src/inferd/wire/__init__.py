@@ -1,0 +1,1 @@
+"""Wire formats that several vendors share: pure functions from asks to bodies and from replies to results."""
