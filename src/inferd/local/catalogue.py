@@ -1,8 +1,8 @@
 """The models inferd knows, one row each: where the files are and how a text becomes a vector.
 
-Facts are those of each model's public card at ``https://huggingface.co/<repository>``. What is not certain is
-left out: a checksum that nobody here computed is None (the hub's own is checked at download all the same), and
-a revision that nobody pinned is ``main`` (the commit it meant is written down at download).
+Facts are those of each model's public card at ``https://huggingface.co/<repository>``. What is not certain
+is left out: a checksum that nobody here computed is None (the hub's own is checked at download all the same),
+and a revision that nobody pinned is ``main`` (the commit it meant is written down at download).
 """
 
 from enum import StrEnum
@@ -296,7 +296,9 @@ EMBEDDERS: tuple[Model, ...] = (
         pooling="last",
         normalise=True,
         similarity="cosine",
-        query_prefix="Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
+        query_prefix=(
+            "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+        ),
         licence="Apache-2.0",
         parameters=596,
         title="Qwen3 Embedding 0.6B",
@@ -492,5 +494,5 @@ _BY_ID = {model.id: model for model in MODELS}
 
 
 def find(id: str) -> Model | None:
-    """The row of that id, to the letter. Elastic's names are not rows: they are aliases of a deployment host."""
+    """The row of that id, to the letter. Elastic's names are no rows: they are a host's aliases."""
     return _BY_ID.get(id)
