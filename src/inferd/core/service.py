@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Inputs
 from inferd.core.results import Chunk, Result
+from inferd.core.secrets import Secret
 from inferd.core.settings import Draft, Setting
 from inferd.core.tasks import TaskType
 
@@ -21,7 +22,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     """One question put to one endpoint.
 
     ``options`` are the effective task settings: request over stored. ``stream`` says that chunks are wanted.
-    ``cut`` is the share of each input that is left after a provider called it too large (1.0: all of it).
+    ``cut`` is the share of each input that is left after a provider called it too large (1.0: all of it); the
+    upstream client has already cut ``inputs``, so ``body`` functions only read them.
     """
 
     endpoint: Endpoint
@@ -42,6 +44,8 @@ class Outgoing(Struct, kw_only=True):
     body: bytes
     headers: dict[str, str]
     method: str = "POST"
+    exempt: bool = False
+    """Goes to this machine's own metadata service: our auth code may, whatever the egress policy says."""
 
     def __repr__(self) -> str:
         return f"Outgoing({self.method} …)"
@@ -56,10 +60,15 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 
 class Event(Struct, frozen=True):
-    """One event of a provider's stream. ``name`` is the SSE event name or the frame's event type."""
+    """One event of a provider's stream. ``name`` is the SSE event name or the frame's event type.
+
+    ``failed`` marks an AWS exception or error frame; ``name`` is then the exception's type. Bytes of an AWS frame that
+    are not UTF-8 are kept as surrogates (``data.encode("utf-8", "surrogateescape")`` gives them back).
+    """
 
     data: str
     name: str = ""
+    failed: bool = False
 
 
 class Fault(Struct, frozen=True):
@@ -95,6 +104,11 @@ class Tokens(Protocol):
 
     def drop(self, key: str) -> None: ...
 
+    @property
+    def environment(self) -> Mapping[str, Secret]:
+        """The variables that ambient cloud credentials are read from."""
+        ...
+
 
 Send = Callable[[Outgoing], Awaitable[Reply]]
 """Sends one request over the shared client within the caller's deadline."""
@@ -127,6 +141,8 @@ class Call(Struct, frozen=True, kw_only=True):
     reply: Callable[[Ask, Reply], Result] | None = None
     chunks: Callable[[Ask], Callable[[Event], Iterable[Chunk]]] | None = None
     framing: Framing = Framing.SSE
+    reads_errors: bool = False
+    """The chunk reader itself turns SSE events named ``error`` into errors; else the client does, with ``fault``."""
     headers: Callable[[Ask], dict[str, str]] | None = None
     run: str | None = None
     stream_only: bool = False
@@ -178,11 +194,17 @@ class Service(Struct, frozen=True, kw_only=True):
     """service_settings as GET shows them, where it is not simply the shown rows in order."""
     failed: str = "Failed to send {title} {what} request. Cause: {cause}"
     """Text of the 500 that wraps an error of our own while calling this provider."""
+    timed_out: Callable[[str, str], Exception] | None = None
+    """What a caller gets when the timeout passes, from (endpoint id, timeout as given); default: the 429 of common.md section 3."""
     unavailable: str | None = None
     """Listed, but a PUT answers 400 with this text."""
     tasks: tuple[TaskType, ...] = ()
     """Order of ``task_types`` in ``_services`` where it is not the order of ``calls``."""
     features: Mapping[str, Any] = {}
+    defaults: tuple[Endpoint, ...] = ()
+    """Endpoints that exist without anybody having created them (api.md section 11)."""
+    deprecated_aliases: Mapping[str, str] = {}
+    """Warning text for a PUT under an old name."""
 
     def call(self, task: TaskType) -> Call | None:
         return self.calls.get(task)
