@@ -4,6 +4,7 @@ A setting is declared once; parsing, defaults, masking, ``_update``, ``GET _infe
 row. Messages: api.md 5.3 and services/common.md section 2.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -395,11 +396,29 @@ _READERS: dict[Kind, Callable[[Setting, str, Any, Draft], Any]] = {
 }
 
 
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[_\-.])(api_?key|key|secret|secrets|password|passwd|token|credentials?|authorization|cookie"
+    r"|secret_parameters|service_account_json)$"
+)
+
+
+def redacted(value: Any) -> Any:
+    """The value without what is a secret by its name: misplaced keys are echoed in messages."""
+    if isinstance(value, Mapping):
+        return {
+            k: Secret("") if isinstance(k, str) and _SECRET_NAME.search(k) and v is not None else redacted(v)
+            for k, v in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redacted(v) for v in value]
+    return value
+
+
 def refuse_leftovers(service: str, raw: Mapping[str, Any]) -> None:
     """api.md 4.2 check 9."""
     if raw:
         raise StatusError(
-            400, f"Configuration contains settings [{java(raw)}] unknown to the [{service}] service"
+            400, f"Configuration contains settings [{java(redacted(raw))}] unknown to the [{service}] service"
         )
 
 

@@ -1,0 +1,66 @@
+"""Answering in pieces (api.md sections 7 and 8): chunks are pulled, so a slow reader slows the provider."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from inferd.actions.house import Deadline, House
+from inferd.actions.infer import check_input_type, check_task, options, service_and_call
+from inferd.core.endpoint import Endpoint
+from inferd.core.inputs import Chat, Inputs
+from inferd.core.results import ChatAnswer, Chunk, Completion, collect
+from inferd.core.service import Ask, Call, Service
+from inferd.core.tasks import CHATS, TaskType
+from inferd.errors import StatusError
+
+
+def check_streams(service: Service, endpoint: Endpoint, task: TaskType) -> Call:
+    """api.md 8.4; the task named is the one in the path."""
+    tasks = [t for t in (TaskType.COMPLETION, TaskType.CHAT_COMPLETION) if t in service.streaming_tasks]
+    if not tasks:
+        raise StatusError(405, f"Streaming is not allowed for service [{service.name}].")
+    call = service.call(endpoint.task)
+    if call is None or call.chunks is None:
+        raise StatusError(
+            405,
+            f"Streaming is not allowed for service [{service.name}] and task [{task}]. Supported tasks: [{','.join(tasks)}]",
+        )
+    return call
+
+
+async def stream(
+    house: House,
+    endpoint: Endpoint,
+    task: TaskType,
+    inputs: Inputs,
+    task_settings: dict[str, Any],
+    deadline: Deadline,
+) -> AsyncIterator[Chunk]:
+    """Opens the stream: returns once the first chunk is there, so that an early failure keeps its status."""
+    service, _ = service_and_call(house, endpoint)
+    check_task(endpoint, task)
+    call = check_streams(service, endpoint, task)
+    check_input_type(service, inputs)
+    chosen = options(service, call, endpoint, task_settings)
+    question = Ask(endpoint=endpoint, inputs=inputs, options=chosen, stream=True)
+    return await house.upstream.stream(service, call, question, deadline.at, deadline.text)
+
+
+async def chat(
+    house: House, endpoint: Endpoint, task: TaskType, inputs: Chat, deadline: Deadline
+) -> ChatAnswer:
+    """A whole chat answer: the provider's own, or its stream put together."""
+    service, call = service_and_call(house, endpoint)
+    check_task(endpoint, task)
+    if endpoint.task not in CHATS:
+        check_task(endpoint, TaskType.CHAT_COMPLETION)
+    question = Ask(endpoint=endpoint, inputs=inputs, options=endpoint.task_settings)
+    if call.reply is not None and endpoint.task is TaskType.CHAT_COMPLETION:
+        answer = await house.upstream.call(service, call, question, deadline.at, deadline.text)
+        if isinstance(answer, ChatAnswer):
+            return answer
+        if isinstance(answer, Completion):
+            raise StatusError(
+                500, f"The {service.name} service gave a completion where a chat answer was due"
+            )
+    chunks = await stream(house, endpoint, TaskType.ANY, inputs, {}, deadline)
+    return collect([chunk async for chunk in chunks])
