@@ -122,6 +122,8 @@ class Framing(StrEnum):
 
     SSE = "sse"
     LINES = "lines"
+    SSE_OR_LINES = "sse_or_lines"
+    """Lines that start with a brace are JSON by themselves; everything else is SSE."""
     AWS = "aws"
     JSON_ARRAY = "json_array"
 
