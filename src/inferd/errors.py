@@ -4,10 +4,13 @@ The tree::
 
     InferdError                      500 exception
     ├── StatusError                  any status_exception
+    │   ├── StorageError             the store cannot be opened, read or written
     │   └── UpstreamError            what a provider answered, mapped (services/common.md section 5)
     ├── IllegalArgument              400 illegal_argument_exception
     ├── BodyMissing                  400 parse_exception
+    ├── IllegalState                 500 illegal_state_exception
     ├── BadBody                      400 x_content_parse_exception
+    │   └── TruncatedBody            400 x_content_e_o_f_exception
     ├── Invalid                      400 validation_exception            (settings)
     │   └── InvalidRequest           400 action_request_validation_exception (requests)
     ├── AlreadyExists                400 resource_already_exists_exception
@@ -87,6 +90,13 @@ class StatusError(InferdError):
         super().__init__(reason, status=status, **more)
 
 
+class StorageError(StatusError):
+    """The store cannot be opened, read or written; at start the reason is what the operator reads."""
+
+    def __init__(self, reason: str, *, status: int = 500, **more: Any) -> None:
+        super().__init__(status, reason, **more)
+
+
 class UpstreamError(StatusError):
     """A provider's refusal, already mapped to our status.
 
@@ -136,6 +146,18 @@ class BadBody(InferdError):
 
     status = 400
     type = "x_content_parse_exception"
+
+
+class TruncatedBody(BadBody):
+    """A body that ends before it should."""
+
+    type = "x_content_e_o_f_exception"
+
+
+class IllegalState(InferdError):
+    """Mostly a cause: what a parser met where it could not."""
+
+    type = "illegal_state_exception"
 
 
 class Invalid(InferdError):
