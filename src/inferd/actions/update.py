@@ -36,9 +36,7 @@ async def update(
         await deployments.resize(house, stored, merged, deadline)
     elif not house.config.api.skip_validate:
         merged = await verify(house, service, merged, deadline)
-    merged = replace(merged, version=stored.version + 1)
-    await house.store.replace(merged, stored.version)
-    return merged
+    return await house.store.replace(merged, stored.version)
 
 
 def _parts(path_task: TaskType, body: dict[str, Any]) -> tuple[TaskType, dict[str, Any], dict[str, Any]]:
