@@ -67,25 +67,9 @@ def listing(house: House, task: TaskType, visible: Visible = everyone) -> list[E
     return sorted(found, key=lambda e: e.id)
 
 
-def present(house: House, endpoint: Endpoint) -> dict[str, Any]:
-    """The endpoint object of api.md 5.1: members in order, secrets and hidden settings left out."""
+def shown_settings(house: House, endpoint: Endpoint) -> dict[str, Any]:
+    """``service_settings`` as GET shows them: secrets and hidden settings left out."""
     service = house.services[endpoint.service]
-    out: dict[str, Any] = {
-        "inference_id": endpoint.id,
-        "task_type": str(endpoint.task),
-        "service": endpoint.service,
-        "service_settings": shown_settings(house, service, endpoint),
-    }
-    if endpoint.task_settings:
-        out["task_settings"] = endpoint.task_settings
-    if endpoint.chunking is not None:
-        out["chunking_settings"] = endpoint.chunking
-    if endpoint.metadata:
-        out["metadata"] = endpoint.metadata
-    return out
-
-
-def shown_settings(house: House, service: Service, endpoint: Endpoint) -> dict[str, Any]:
     if service.shows is not None:
         shown = service.shows(endpoint)
     else:

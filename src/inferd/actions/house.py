@@ -18,6 +18,8 @@ class House(Struct, kw_only=True, eq=False):
     services: Mapping[str, Service]
     upstream: Upstream
     host: Host
+    node_id: str = ""
+    cluster_id: str = ""
 
     def service(self, name: str) -> Service | None:
         """By name or alias."""
