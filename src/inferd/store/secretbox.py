@@ -147,7 +147,7 @@ class SecretBox:
         """What was sealed, each string as a ``Secret``; ``Unreadable`` when no key opens it."""
         if self.knows(key_id):
             key = self._keys[key_id]
-            with contextlib.suppress(InvalidTag, ValueError):
+            with contextlib.suppress(InvalidTag, ValueError, TypeError):  # whatever a damaged row holds
                 plain = key.cipher.decrypt(
                     sealed[:_NONCE], sealed[_NONCE:], _bound(kind, owner, name, key_id)
                 )

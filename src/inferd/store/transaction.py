@@ -69,12 +69,12 @@ class Transaction:
         """Without its secrets."""
         query = sa.select(kind.table.c.body).where(kind.table.c.id == _storable(id))
         body = self.connection.execute(query).scalar()
-        return None if body is None else kind.decode(id, bytes(body))
+        return None if body is None else kind.decode(id, body)
 
     def all(self, kind: Kind[T]) -> list[T]:
         """Without their secrets."""
         rows = self.connection.execute(sa.select(kind.table.c.id, kind.table.c.body))
-        return [kind.decode(id, bytes(body)) for id, body in rows]
+        return [kind.decode(id, body) for id, body in rows]
 
     def put(self, kind: Kind[T], record: T, expected: int | None) -> tuple[T, bool]:
         """Creates or replaces; the record as stored, and whether it is new.
@@ -110,7 +110,7 @@ class Transaction:
         newest = self.box.newest.id
         rows = self.connection.execute(sa.select(SECRETS).where(SECRETS.c.key_id != newest)).all()
         for kind, owner, name, key_id, sealed in rows:
-            value = self.box.open(kind, owner, name, key_id, bytes(sealed))
+            value = self.box.open(kind, owner, name, key_id, sealed)
             if isinstance(value, Unreadable):
                 value.reveal()
             self._forget(kind, owner, name)
@@ -222,7 +222,7 @@ def _advance(
     table = kind.table
     changed = connection.execute(sa.select(table.c.id, table.c.body).where(table.c.stamp > since)).all()
     if changed:
-        fresh = {id: kind.decode(id, bytes(body)) for id, body in changed}
+        fresh = {id: kind.decode(id, body) for id, body in changed}
         if kind.sealed:
             for owner, secrets in _open_secrets(connection, kind, since, box).items():
                 fresh[owner] = msgspec.structs.replace(fresh[owner], secrets=secrets)
@@ -245,5 +245,5 @@ def _open_secrets(
     )
     found: dict[str, dict[str, Any]] = {}
     for owner, name, key_id, sealed in connection.execute(query):
-        found.setdefault(owner, {})[name] = box.open(kind.name, owner, name, key_id, bytes(sealed))
+        found.setdefault(owner, {})[name] = box.open(kind.name, owner, name, key_id, sealed)
     return found

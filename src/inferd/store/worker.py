@@ -62,6 +62,7 @@ class Worker:
         self._url, self._box, self._kinds, self._publish = url, box, kinds, publish
         self._wait, self._poll_every, self._capacity, self._patience = wait, poll, capacity, patience
         self._view = _NOTHING
+        self._opened: sa.Engine | None = None
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._waiting = 0
         self._closing = False
@@ -71,10 +72,9 @@ class Worker:
         """Opens, migrates and loads. Raises ``StorageError`` with a sentence for the operator."""
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
-        self._engine = database.connect(self._url, self._wait)
         threading.Thread(target=self._main, name="inferd-store", daemon=True).start()
         try:
-            await self.run(self._open)
+            await self._submit(self._open)
         except BaseException:
             await self.close()
             raise
@@ -93,18 +93,21 @@ class Worker:
             raise Rejected("the store is closing")
         if self._waiting >= self._capacity:
             raise Rejected(f"the store's queue is full: [{self._capacity}] writes are waiting")
-        job = _Job(work, self._loop.create_future())
-        self._waiting += 1
-        self._jobs.put(job)
         try:
             async with asyncio.timeout(self._patience):
-                result: R = await job.future
+                result: R = await self._submit(work)
                 return result
         except TimeoutError:
             raise StorageError(
                 f"the store did not answer within [{self._patience:g}s]; whether it wrote is not known",
                 status=503,
             ) from None
+
+    def _submit(self, work: Callable[[], R]) -> "asyncio.Future[R]":
+        future: asyncio.Future[R] = self._loop.create_future()
+        self._waiting += 1
+        self._jobs.put(_Job(work, future))
+        return future
 
     async def close(self) -> None:
         """Writes that were accepted are finished first."""
@@ -133,7 +136,8 @@ class Worker:
         with contextlib.suppress(_LoopClosed):
             while (job := self._next()) is not None:
                 self._serve(job)
-        self._engine.dispose()
+        if self._opened:
+            self._opened.dispose()
         with contextlib.suppress(_LoopClosed):
             self._tell(self._ended.set_result, None)
 
@@ -164,6 +168,12 @@ class Worker:
             self._tell(self._settle, job, None, bad)
         else:
             self._tell(self._settle, job, result, None)
+
+    @property
+    def _engine(self) -> sa.Engine:
+        if self._opened is None:
+            self._opened = database.connect(self._url, self._wait)
+        return self._opened
 
     def _open(self) -> None:
         """Another process may be making the same database: some of SQLite's first steps do not wait by themselves."""
@@ -200,20 +210,27 @@ class Worker:
         if self._view is _NOTHING:  # not open yet
             return
         try:
-            with database.reading(self._engine) as connection, connection.begin():
-                if read_counter(connection) == self._view.counter:
-                    return
-                view = advance(connection, self._view, self._kinds, self._box)
-        except (SQLAlchemyError, StorageError) as bad:
-            fault = database.fault(bad, self._wait) if isinstance(bad, SQLAlchemyError) else bad
+            view = self._look()
+        except Exception as bad:
             if not self._poll_failed:
-                _log.error("changes by other processes are not seen: %s", fault.reason)
+                trace = None if isinstance(bad, StorageError) else bad
+                _log.error("changes by other processes are not seen: %s", bad, exc_info=trace)
             self._poll_failed = True
             return
         if self._poll_failed:
             _log.warning("changes by other processes are seen again")
         self._poll_failed = False
-        self._show(view)
+        if view is not self._view:
+            self._show(view)
+
+    def _look(self) -> View:
+        try:
+            with database.reading(self._engine) as connection, connection.begin():
+                if read_counter(connection) == self._view.counter:
+                    return self._view
+                return advance(connection, self._view, self._kinds, self._box)
+        except SQLAlchemyError as bad:
+            raise database.fault(bad, self._wait) from bad
 
 
 class _LoopClosed(Exception):
