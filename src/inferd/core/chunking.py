@@ -102,7 +102,7 @@ def _recursive(rest: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     if separators is not None and group is not None:
         faults.append("Recursive chunking settings can not have both separators and separator_set")
     elif group is not None:
-        if group in GROUPS:
+        if isinstance(group, str) and group in GROUPS:
             separators = list(GROUPS[group])
         else:
             names = ", ".join(sorted(GROUPS))

@@ -128,6 +128,9 @@ class Chunk(Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()
     model: str | None = None
     usage: ChatUsage | None = None
+    native: "Chunk | None" = None
+    """The step as Elasticsearch prints it, where its provider's numbering and words differ from OpenAI's: block numbers as choice
+    indexes, ``end_turn`` for ``stop``, usage in pieces. The members above are always in OpenAI's terms."""
 
 
 class ChatAnswer(Struct, frozen=True, kw_only=True):

@@ -93,6 +93,8 @@ class Rule(Struct, frozen=True):
     truncate: bool = False
     status: int | None = None
     text: Callable[[Reply, Fault, str, str], str] | None = None
+    untyped: bool = False
+    """The error's type is the plain ``exception``, not ``status_exception``."""
 
 
 class Tokens(Protocol):
@@ -159,6 +161,12 @@ class Call(Struct, frozen=True, kw_only=True):
     """Text of the 400 for several inputs, without ``only accepts 1 input`` (completion only)."""
     max_inputs: int | Callable[[Ask], int] | None = None
     """The provider's per-request limit: more are split and rejoined in order."""
+    variant: "Callable[[Endpoint], Call] | None" = None
+    """The call as this endpoint makes it, where a stored setting chooses the wire format (``Service.call_for``)."""
+    unread_options: Callable[[Draft, dict[str, Any]], None] | None = None
+    """Raises for task settings of a PUT that no row reads; default: the common unknown-settings text."""
+    passes_options: str | None = None
+    """Task settings of a request that no row reads are handed on under this key of ``Ask.options``; default: ignored."""
 
 
 class Service(Struct, frozen=True, kw_only=True):
@@ -181,7 +189,11 @@ class Service(Struct, frozen=True, kw_only=True):
     check: Callable[[Draft], None] | None = None
     checked_update: Callable[[Draft, Endpoint], None] | None = None
     """Like ``check``, for ``_update``: the draft holds the merged settings, the endpoint the stored ones."""
-    similarity: Callable[[Endpoint], str] | str | None = None
+    replaces_task_settings: bool = False
+    """``_update`` puts the given task settings in place of all stored ones, required keys included; default: merged."""
+    not_streamed: Callable[[Endpoint], str] | None = None
+    """Text of the 405 for a task that does not stream; default: api.md 8.4."""
+    similarity: Callable[[Endpoint], str | None] | str | None = None
     input_types: frozenset[str] | None = None
     truncates: bool = False
     """A 413 (or its like) is answered by cutting the inputs in half and trying again."""
@@ -210,6 +222,10 @@ class Service(Struct, frozen=True, kw_only=True):
 
     def call(self, task: TaskType) -> Call | None:
         return self.calls.get(task)
+
+    def call_for(self, endpoint: Endpoint) -> Call | None:
+        call = self.calls.get(endpoint.task)
+        return call if call is None or call.variant is None else call.variant(endpoint)
 
     @property
     def streaming_tasks(self) -> tuple[TaskType, ...]:

@@ -1,0 +1,1 @@
+"""Measurements; each module is run by name: ``python -m benchmarks.floats``."""
