@@ -6,6 +6,7 @@ The tree::
     ├── StatusError                  any status_exception
     │   ├── StorageError             the store cannot be opened, read or written
     │   └── UpstreamError            what a provider answered, mapped (services/common.md section 5)
+    │       └── UpstreamFailure      500 exception: the same where the type says nothing (amazonbedrock.md)
     ├── IllegalArgument              400 illegal_argument_exception
     ├── BodyMissing                  400 parse_exception
     ├── IllegalState                 500 illegal_state_exception
@@ -126,6 +127,10 @@ class UpstreamError(StatusError):
         self.retry_after = retry_after
         self.retryable = retryable
         self.truncate = truncate
+
+
+class UpstreamFailure(UpstreamError):
+    type = "exception"
 
 
 class IllegalArgument(InferdError):

@@ -25,7 +25,7 @@ def service_and_call(house: House, endpoint: Endpoint) -> tuple[Service, Call]:
     service = house.services.get(endpoint.service)
     if service is None:
         raise StatusError(400, f"Unknown service [{endpoint.service}] for model [{endpoint.id}]")
-    call = service.call(endpoint.task)
+    call = service.call_for(endpoint)
     if call is None:
         tasks = ", ".join(str(t) for t in service.calls)
         raise StatusError(
@@ -63,12 +63,15 @@ async def ask(
 
 
 def options(service: Service, call: Call, endpoint: Endpoint, given: dict[str, Any]) -> dict[str, Any]:
-    """Request task settings over stored ones; unknown keys of a request are ignored (common.md section 7)."""
+    """Request task settings over stored ones; unknown keys of a request are ignored (common.md section 7) or handed on."""
     if not given:
         return endpoint.task_settings
     draft = Draft(service.name, endpoint.task, endpoint.id)
-    own = read(call.options, dict(given), draft, "task_settings", partial=True)
+    unread = dict(given)
+    own = read(call.options, unread, draft, "task_settings", partial=True)
     draft.check()
+    if call.passes_options is not None and unread:
+        own[call.passes_options] = unread
     return {**endpoint.task_settings, **own}
 
 

@@ -107,7 +107,7 @@ def read_endpoint(service: Service, call: Call, id: str, task: TaskType, body: d
     refuse_leftovers(service.name, given)
     task_given = dict(raw_task)
     draft.task_settings = read(call.options, task_given, draft, "task_settings")
-    refuse_leftovers(service.name, task_given)
+    refuse_options(service, call, draft, task_given)
     if raw_service is None:
         raise StatusError(400, "Missing required field [service_settings]")
     if service.check is not None:
@@ -125,6 +125,13 @@ def read_endpoint(service: Service, call: Call, id: str, task: TaskType, body: d
         secrets=draft.secrets,
         hidden=draft.hidden,
     )
+
+
+def refuse_options(service: Service, call: Call, draft: Draft, unread: dict[str, Any]) -> None:
+    """Task settings that no row reads."""
+    if unread and call.unread_options is not None:
+        call.unread_options(draft, unread)
+    refuse_leftovers(service.name, unread)
 
 
 def _object(body: dict[str, Any], key: str) -> dict[str, Any] | None:
@@ -179,7 +186,9 @@ def _measured(service: Service, endpoint: Endpoint, result: Embeddings) -> Endpo
     settings = {**endpoint.settings, "dimensions": size}
     if settings.get("similarity") is None and service.similarity is not None:
         default = service.similarity
-        settings["similarity"] = default if isinstance(default, str) else default(endpoint)
+        chosen = default if isinstance(default, str) else default(endpoint)
+        if chosen is not None:
+            settings["similarity"] = chosen
     return replace(endpoint, settings=in_row_order(service.settings, settings))
 
 

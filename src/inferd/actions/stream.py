@@ -15,10 +15,12 @@ from inferd.errors import StatusError
 
 def check_streams(service: Service, endpoint: Endpoint, task: TaskType) -> Call:
     """api.md 8.4; the task named is the one in the path."""
+    call = service.call_for(endpoint)
+    if (call is None or call.chunks is None) and service.not_streamed is not None:
+        raise StatusError(405, service.not_streamed(endpoint))
     tasks = [t for t in (TaskType.COMPLETION, TaskType.CHAT_COMPLETION) if t in service.streaming_tasks]
     if not tasks:
         raise StatusError(405, f"Streaming is not allowed for service [{service.name}].")
-    call = service.call(endpoint.task)
     if call is None or call.chunks is None:
         raise StatusError(
             405,

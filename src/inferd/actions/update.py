@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from inferd.actions import deployments
 from inferd.actions.get import defaults
 from inferd.actions.house import Deadline, House
-from inferd.actions.put import in_row_order, resolve_task, verify
+from inferd.actions.put import in_row_order, refuse_options, resolve_task, verify
 from inferd.core.endpoint import Endpoint, check_id
 from inferd.core.service import Call, Service
 from inferd.core.settings import Draft, java, read, redacted, refuse_leftovers
@@ -82,10 +82,11 @@ def merge(
     rows = [row for row in service.settings if row.can_update]
     changed = read(rows, raw_service, draft, "service_settings", partial=True)
     refuse_leftovers(service.name, raw_service)
-    options = read(call.options, raw_task, draft, "task_settings", partial=True)
-    refuse_leftovers(service.name, raw_task)
     draft.settings = in_row_order(service.settings, {**stored.settings, **changed})
-    draft.task_settings = {**stored.task_settings, **options}
+    whole = service.replaces_task_settings and bool(raw_task)
+    options = read(call.options, raw_task, draft, "task_settings", partial=not whole)
+    refuse_options(service, call, draft, raw_task)
+    draft.task_settings = options if whole else {**stored.task_settings, **options}
     if service.checked_update is not None:
         service.checked_update(draft, stored)
     draft.check()

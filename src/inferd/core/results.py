@@ -43,6 +43,8 @@ class Embeddings(Struct, frozen=True, kw_only=True):
     """Indexes of the inputs that were cut."""
     notices: tuple[str, ...] = ()
     """What the caller must be told (stand-in models, fallbacks): Warning headers."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers of the provider's answer that go on to the caller, under the names the caller knows."""
 
 
 class SparseVector(Struct, frozen=True):
@@ -57,6 +59,7 @@ class Sparse(Struct, frozen=True, kw_only=True):
     vectors: tuple[SparseVector, ...]
     usage: Usage | None = None
     notices: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def truncated(self) -> tuple[int, ...]:
@@ -76,6 +79,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     truncated: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Completion(Struct, frozen=True, kw_only=True):
@@ -83,6 +87,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     truncated: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class CallDelta(Struct, frozen=True, kw_only=True):
