@@ -96,6 +96,8 @@ class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class ServiceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base_url: str | None = None
+    auth_base_url: str | None = None
+    """The same for the address that the service fetches access tokens from."""
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,8 +137,16 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def base_url(self, service: str) -> str | None:
         """Where calls of this service go instead of the provider's default address."""
-        found = self.services.get(service) or self.services.get(service.replace("-", "_"))
+        found = self._service(service)
         return found.base_url if found else None
+
+    def auth_base_url(self, service: str) -> str | None:
+        """Where token requests of this service go instead of their default address."""
+        found = self._service(service)
+        return found.auth_base_url if found else None
+
+    def _service(self, name: str) -> ServiceConfig | None:
+        return self.services.get(name) or self.services.get(name.replace("-", "_"))
 
     @property
     def data_path(self) -> Path:

@@ -1,0 +1,140 @@
+"""A provider's stream as chunks, pulled: nothing is read before somebody asks for it."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgspec
+
+from inferd.core.results import Chunk
+from inferd.core.service import Ask, BadReply, Event, Fault
+from inferd.errors import InferdError, UpstreamError
+from inferd.upstream import faults
+from inferd.upstream.errand import Errand, failed
+from inferd.upstream.failures import Unreachable, described
+from inferd.upstream.framing import framer
+
+UNREADABLE = (BadReply, msgspec.DecodeError, UnicodeError, RecursionError)
+"""What a reader may raise about a provider's bytes."""
+
+_AFTER_DONE = 0.05
+"""Seconds given to the end of a finished stream, so that its connection can be used again."""
+
+
+class ChunkStream(AsyncIterator[Chunk]):
+    """Chunks of one stream. ``aclose`` (or cancelling whoever waits) ends the provider's call at once."""
+
+    def __init__(self, response: aiohttp.ClientResponse, errand: Errand, ask: Ask) -> None:
+        assert errand.call.chunks is not None
+        self._response = response
+        self._errand = errand
+        self._read = errand.call.chunks(ask)
+        self._told = errand.call.fault or errand.service.fault or faults.openai_fault
+        self._framer = framer(errand.call.framing)
+        self._ready: deque[Chunk] = deque()
+        self._failure: Exception | None = None
+        self._started = False
+        self._done = False
+        self.received = 0
+        """Bytes so far."""
+
+    async def prime(self) -> None:
+        """Wait for the first chunk; raises what happens before it, which may be worth another attempt."""
+        await self._fill()
+        if not self._ready and self._failure is not None:
+            raise self._failure
+
+    async def __anext__(self) -> Chunk:
+        if not self._ready:
+            await self._fill()
+        if self._ready:
+            return self._ready.popleft()
+        failure, self._failure = self._failure, None
+        if failure is None:
+            raise StopAsyncIteration
+        if isinstance(failure, Unreachable):
+            raise _cut_off(failure)
+        raise failure
+
+    async def aclose(self) -> None:
+        """End the provider's call; nothing more comes."""
+        self._ready.clear()
+        self._failure = None
+        self._finish()
+
+    async def __aenter__(self) -> "ChunkStream":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def _fill(self) -> None:
+        """Read until there is a chunk, a failure or the end."""
+        try:
+            while not self._ready and not self._done:
+                data = await self._response.content.readany()
+                self.received += len(data)
+                last = self._take(data)
+                if last or not data:
+                    await self._end()
+        except (aiohttp.ClientError, OSError) as failure:
+            self._finish(described(failure))
+        except (InferdError, BadReply) as failure:
+            self._finish(self._unreadable(failure) if isinstance(failure, BadReply) else failure)
+        except BaseException:
+            self._finish()
+            raise
+
+    def _take(self, data: bytes) -> bool:
+        """The chunks of these bytes (none: the stream's end); True when the provider said that it is done."""
+        for event in self._framer.feed(data) if data else self._framer.end():
+            if self._framer.is_last(event):
+                return True
+            self._ready.extend(self._chunks(event))
+            self._started = self._started or bool(self._ready)
+        return False
+
+    def _chunks(self, event: Event) -> list[Chunk]:
+        if event.name == "error" and not event.failed and not self._errand.call.reads_errors:
+            raise faults.stream_failure(self._errand.endpoint, self._told(_bytes(event)))
+        try:
+            return list(self._read(event))
+        except UNREADABLE as bad:
+            raise self._unreadable(bad, event) from bad
+
+    def _unreadable(self, bad: Exception, event: Event | None = None) -> UpstreamError:
+        """Not a chunk: an error object that came as plain data, or bytes that make no sense."""
+        fault = self._told(_bytes(event)) if event is not None else Fault()
+        if fault.message is None and not self._started:
+            return failed(self._errand, str(bad), retryable=True)
+        return faults.stream_failure(self._errand.endpoint, fault)
+
+    async def _end(self) -> None:
+        """Let the connection end well, so that it can be used again."""
+        try:
+            async with asyncio.timeout(_AFTER_DONE):
+                while await self._response.content.readany():
+                    pass
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self._response.close()
+        self._finish()
+
+    def _finish(self, failure: Exception | None = None) -> None:
+        self._done = True
+        self._failure = self._failure or failure
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+def _bytes(event: Event) -> bytes:
+    return event.data.encode("utf-8", "surrogateescape")
+
+
+def _cut_off(why: Unreachable) -> UpstreamError:
+    """The stream broke after it had begun (api.md 8.1)."""
+    failure = UpstreamError(500, "Fatal error while streaming response. Please retry the request.")
+    failure.__cause__ = InferdError(str(why))
+    return failure
