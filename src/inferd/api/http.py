@@ -292,9 +292,12 @@ def gzip(body: bytes) -> bytes:
 
 
 class Response:
-    """What to send. ``body``: bytes, or an async generator whose first piece is awaited before the status is sent."""
+    """What to send. ``body``: bytes, or an async generator whose first piece is awaited before the status is sent.
 
-    __slots__ = ("body", "content_type", "headers", "status")
+    ``compress``: large bytes may be compressed for clients that accept it; a stream never is.
+    """
+
+    __slots__ = ("body", "compress", "content_type", "headers", "status")
 
     def __init__(
         self,
@@ -303,8 +306,10 @@ class Response:
         status: int = 200,
         content_type: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
+        compress: bool = True,
     ) -> None:
         self.body = body
+        self.compress = compress
         self.status = status
         self.content_type = content_type
         self.headers = list(headers)
@@ -631,7 +636,7 @@ class _Exchange:
     async def _whole(self, response: Response, body: bytes) -> None:
         headers = self._headers(response)
         least = self.app.limits.compress_from
-        if least is not None and len(body) >= least:
+        if least is not None and len(body) >= least and response.compress:
             headers.append((b"vary", b"Accept-Encoding"))
             if accepts_gzip(self.request.header("accept-encoding")):
                 body = gzip(body) if len(body) <= _INLINE else await asyncio.to_thread(gzip, body)
