@@ -52,11 +52,12 @@ class Outgoing(Struct, kw_only=True):
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """A provider's whole answer. Header names in lower case."""
+    """A provider's whole answer. Look headers up in lower case. ``reason``: the words after the status."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    reason: str | None = None
 
 
 class Event(Struct, frozen=True):

@@ -366,7 +366,7 @@ async def _whole_reply(response: aiohttp.ClientResponse, limit: int) -> Reply:
     except BaseException:
         response.close()
         raise
-    return Reply(status=response.status, headers=response.headers, body=body)
+    return Reply(status=response.status, headers=response.headers, body=body, reason=response.reason)
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:

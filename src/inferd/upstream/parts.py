@@ -48,12 +48,14 @@ def joined(ask: Ask, results: list[Result], most: int) -> Result:
             usage=_sum(result.usage for result in dense),
             truncated=_moved(results, starts),
             notices=_notices(results),
+            headers=dense[0].headers,
         )
     if len(sparse) == len(results):
         return Sparse(
             vectors=tuple(vector for result in sparse for vector in result.vectors),
             usage=_sum(result.usage for result in sparse),
             notices=_notices(results),
+            headers=sparse[0].headers,
         )
     if len(ranked) == len(results):
         return Ranking(
@@ -61,6 +63,7 @@ def joined(ask: Ask, results: list[Result], most: int) -> Result:
             usage=_sum(result.usage for result in ranked),
             truncated=_moved(results, starts),
             notices=_notices(results),
+            headers=ranked[0].headers,
         )
     raise BadReply("The answers to the parts of one request are of different kinds")
 

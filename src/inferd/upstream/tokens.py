@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from inferd.core.secrets import Secret
 from inferd.core.service import Outgoing, Send
+from inferd.errors import InferdError
 
 Fetch = Callable[[Send], Awaitable[tuple[str, float]]]
 
@@ -43,7 +44,10 @@ class TokenCache:
             entry = _Entry(loop.create_task(_fetched(fetch, send)))
             self._entries[key] = entry
             entry.task.add_done_callback(lambda _: self._settle(key, entry, loop.time()))
-        token, _ = await asyncio.shield(entry.task)
+        try:
+            token, _ = await asyncio.shield(entry.task)
+        except InferdError as failure:
+            raise _own(failure) from failure.__cause__
         return token
 
     def drop(self, key: str) -> None:
@@ -81,6 +85,13 @@ class TokenCache:
             self._entries = {k: e for k, e in self._entries.items() if e.until > now}
         while len(self._entries) >= _CAPACITY:
             del self._entries[next(iter(self._entries))]
+
+
+def _own(failure: InferdError) -> InferdError:
+    """A copy for one waiter: whoever catches an error may add to it."""
+    own = type(failure).__new__(type(failure), *failure.args)
+    own.__dict__.update(failure.__dict__)
+    return own
 
 
 async def _fetched(fetch: Fetch, send: Send) -> tuple[str, float]:
