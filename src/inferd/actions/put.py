@@ -29,11 +29,11 @@ async def put(
         )
     task = resolve_task(path_task, body.pop("task_type", None))
     service = _service(house, body)
+    if service.unavailable is not None:
+        raise StatusError(400, service.unavailable)
     call = service.call(task)
     if call is None:
         raise StatusError(400, f"The [{service.name}] service does not support task type [{task}]")
-    if service.unavailable is not None:
-        raise StatusError(400, service.unavailable)
     endpoint = read_endpoint(service, call, id, task, body)
     if call.run is not None:
         endpoint = deployments.admit(house, endpoint)

@@ -198,6 +198,8 @@ class Service(Struct, frozen=True, kw_only=True):
     input_types: frozenset[str] | None = None
     truncates: bool = False
     """A 413 (or its like) is answered by cutting the inputs in half and trying again."""
+    cuts: bool = True
+    """Inputs are cut to the endpoint's ``max_input_tokens``; else that setting is only stored and shown."""
     retries: bool = True
     """The generic retry layer applies (common.md section 4)."""
     group: Callable[[Endpoint], tuple[Any, ...]] | None = None

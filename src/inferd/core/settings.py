@@ -462,7 +462,7 @@ API_KEY = Setting(
     updatable=True,
 )
 MODEL_ID = Setting(
-    key="model_id", label="Model ID", description="ID of the model to use with the provider.", required=True
+    key="model_id", label="Model ID", description="Name of the provider's model to use.", required=True
 )
 DIMENSIONS = Setting(
     key="dimensions",

@@ -130,7 +130,8 @@ class Upstream:
         await self._turn(errand)
         streamed = errand.call.stream_only or errand.call.reply is None
         attempt = self._collected if streamed else self._exchange
-        sent, result = await self._attempts(errand, within_token_limit(ask), attempt)
+        fitting = within_token_limit(ask) if errand.service.cuts else ask
+        sent, result = await self._attempts(errand, fitting, attempt)
         return result if sent.inputs is ask.inputs else flagged(result, ask.inputs, sent.inputs)
 
     async def _divided(self, errand: Errand, ask: Ask, most: int) -> Result:
