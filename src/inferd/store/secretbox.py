@@ -92,7 +92,6 @@ class SecretBox:
         """
         self.refresh()
         if self._path and self._seen == _NO_KEY_FILE and set(in_use) <= set(self._keys):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(self._path, [Key(os.urandom(_KEY))], replace=False)
             self.refresh()
         self._check(in_use)
@@ -262,6 +261,7 @@ def _write(path: Path, keys: list[Key], *, replace: bool = True) -> None:
     """Whole or not at all. Without ``replace`` the first of several writers wins and the others change nothing."""
     text = b"".join(base64.b64encode(key.bytes) + b"\n" for key in keys)
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         try:
             with os.fdopen(handle, "wb") as target:
