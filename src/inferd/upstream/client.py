@@ -294,9 +294,7 @@ class Upstream:
     async def _open(self, outgoing: Outgoing) -> aiohttp.ClientResponse:
         """Send; the answer's head is here, its body is not."""
         url = _address(outgoing.url)
-        if not outgoing.exempt:
-            self._egress.policy.check(url.raw_host or "")
-        session, proxy = self._egress.route(url)
+        session, proxy = self._egress.route(url, outgoing.exempt)
         try:
             return await session.request(
                 outgoing.method,

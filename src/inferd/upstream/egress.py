@@ -140,11 +140,15 @@ class Egress:
         self._rebased = lru_cache(4096)(rebased)
         self.policy = Policy(config.outbound.allow)
 
-    def route(self, url: URL) -> tuple[ClientSession, str | None]:
-        """The session to use for a URL, and the HTTP proxy to ask."""
-        if self._proxy is None and self._socks is None:
-            return self._session(False), None
-        if self._direct.covers(url.raw_host or "", url.port):
+    def route(self, url: URL, exempt: bool = False) -> tuple[ClientSession, str | None]:
+        """The session to use for a URL, and the HTTP proxy to ask. Refuses forbidden addresses (400).
+
+        ``exempt``: our own call to this machine's metadata service; it is allowed and takes no proxy.
+        """
+        host = url.raw_host or ""
+        if not exempt:
+            self.policy.check(host)
+        if exempt or (self._proxy is None and self._socks is None) or self._direct.covers(host, url.port):
             return self._session(False), None
         return self._session(self._socks is not None), self._proxy
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from inferd.core.secrets import Secret
 from inferd.core.service import Outgoing, Send
 from inferd.errors import InferdError
+from inferd.upstream.failures import Unreachable
 
 Fetch = Callable[[Send], Awaitable[tuple[str, float]]]
 
@@ -95,8 +96,11 @@ def _own(failure: InferdError) -> InferdError:
 
 
 async def _fetched(fetch: Fetch, send: Send) -> tuple[str, float]:
-    async with asyncio.timeout(_FETCH_TIMEOUT):
-        return await fetch(send)
+    try:
+        async with asyncio.timeout(_FETCH_TIMEOUT):
+            return await fetch(send)
+    except TimeoutError:
+        raise Unreachable("The access token did not come in time") from None
 
 
 class ServiceTokens:
