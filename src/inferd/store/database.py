@@ -141,6 +141,12 @@ def scrub(engine: sa.Engine) -> None:
             driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def place(url: str) -> str:
+    """Where the store is, for an operator to read: without the password."""
+    parsed = sa.make_url(url)
+    return parsed.database or "memory" if parsed.get_backend_name() == "sqlite" else parsed.render_as_string()
+
+
 def is_locked(bad: SQLAlchemyError) -> bool:
     return _sqlite_code(bad) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -168,6 +174,9 @@ def _sqlite_code(bad: SQLAlchemyError) -> int | None:
 
 
 def _words(bad: SQLAlchemyError) -> str:
-    """First line only: what follows may quote the row."""
+    """First line only: what follows may quote the row. pg8000 gives PostgreSQL's fields, M is the message."""
     original = bad.orig if isinstance(bad, DBAPIError) else bad
-    return (str(original).splitlines() or [type(original).__name__])[0]
+    said: Any = original.args[0] if original is not None and original.args else ""
+    if isinstance(said, dict):
+        said = said.get("M")
+    return (str(said or "").splitlines() or [type(original).__name__])[0]

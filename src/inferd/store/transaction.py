@@ -61,8 +61,8 @@ class Transaction:
         self.connection = connection
         self.box = box
         self.stamp, self._key_id = connection.execute(sa.select(STATE.c.counter, STATE.c.key_id)).one()
-        self.touched: set[str] = set()
-        """Names of the kinds that were written."""
+        self.written: dict[str, set[str]] = {}
+        """Which ids were put or deleted, by kind's name."""
         self._now = time.time_ns() // 1_000_000
 
     def get(self, kind: Kind[T], id: str) -> T | None:
@@ -82,7 +82,7 @@ class Transaction:
         ``expected``: the version it must have, 0 for "must not exist", None for "whatever is there".
         """
         table, id = kind.table, _storable(kind.key(record))
-        self.touched.add(kind.name)
+        self._wrote(kind, id)
         found = self.connection.execute(sa.select(table.c.version).where(table.c.id == id)).scalar() or 0
         if expected is not None and expected != found:
             raise kind.conflict(id, found)
@@ -99,10 +99,13 @@ class Transaction:
         return record, not found
 
     def delete(self, kind: Kind[T], id: str) -> bool:
-        self.touched.add(kind.name)
+        self._wrote(kind, id)
         if kind.sealed:
             self._forget(kind.name, id)
         return self.connection.execute(kind.table.delete().where(kind.table.c.id == id)).rowcount > 0
+
+    def _wrote(self, kind: Kind[Any], id: str) -> None:
+        self.written.setdefault(kind.name, set()).add(id)
 
     def reseal(self) -> int:
         """Every secret under the newest key; how many were not. Nothing is changed when one cannot be opened."""
@@ -202,35 +205,47 @@ def advance(
 ) -> View:
     """The view as the database has it now; reads only rows written since. Needs a transaction that sees one moment.
 
-    ``own``: the write that is about to be committed; when nobody else wrote since, only its kinds are looked at.
+    ``own``: the write that is about to be committed; when nobody else wrote since, only what it wrote is looked at.
     """
     counter = read_counter(connection)
     if counter < view.counter:  # an older copy was restored under us
         view = View(0, {})
-    if own and counter == view.counter + 1:
-        kinds = tuple(kind for kind in kinds if kind.name in own.touched)
-    fresh = {
-        kind.name: _advance(connection, kind, view.rows.get(kind.name, {}), view.counter, box)
-        for kind in kinds
-    }
-    return View(counter, {**view.rows, **fresh})
+    alone = own is not None and counter == view.counter + 1
+    rows = dict(view.rows)
+    for kind in kinds:
+        known = rows.get(kind.name, {})
+        if not alone:
+            known = _merge(known, _written_since(connection, kind, view.counter, box))
+            rows[kind.name] = _without_deleted(connection, kind, known)
+        elif own and (ids := own.written.get(kind.name)):
+            left = {id: record for id, record in known.items() if id not in ids}
+            rows[kind.name] = _merge(left, _written_since(connection, kind, view.counter, box))
+    return View(counter, rows)
 
 
-def _advance(
-    connection: sa.Connection, kind: Kind[T], known: Mapping[str, T], since: int, box: SecretBox
-) -> Mapping[str, T]:
+def _written_since(connection: sa.Connection, kind: Kind[T], since: int, box: SecretBox) -> dict[str, T]:
     table = kind.table
-    changed = connection.execute(sa.select(table.c.id, table.c.body).where(table.c.stamp > since)).all()
-    if changed:
-        fresh = {id: kind.decode(id, body) for id, body in changed}
-        if kind.sealed:
-            for owner, secrets in _open_secrets(connection, kind, since, box).items():
-                fresh[owner] = msgspec.structs.replace(fresh[owner], secrets=secrets)
-        known = dict(sorted({**known, **fresh}.items()))
-    if connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() != len(known):
-        left = set(connection.scalars(sa.select(table.c.id)))
-        known = {id: record for id, record in known.items() if id in left}
-    return known
+    written = connection.execute(sa.select(table.c.id, table.c.body).where(table.c.stamp > since))
+    found = {id: kind.decode(id, body) for id, body in written}
+    if kind.sealed and found:
+        for owner, secrets in _open_secrets(connection, kind, since, box).items():
+            found[owner] = msgspec.structs.replace(found[owner], secrets=secrets)
+    return found
+
+
+def _merge(known: Mapping[str, T], written: Mapping[str, T]) -> Mapping[str, T]:
+    if not written:
+        return known
+    merged = {**known, **written}
+    return merged if written.keys() <= known.keys() else dict(sorted(merged.items()))
+
+
+def _without_deleted(connection: sa.Connection, kind: Kind[T], known: Mapping[str, T]) -> Mapping[str, T]:
+    """``known`` already has every row that is stored, so an equal count says that nothing was deleted."""
+    if connection.execute(sa.select(sa.func.count()).select_from(kind.table)).scalar_one() == len(known):
+        return known
+    left = set(connection.scalars(sa.select(kind.table.c.id)))
+    return {id: record for id, record in known.items() if id in left}
 
 
 def _open_secrets(

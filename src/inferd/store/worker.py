@@ -183,7 +183,10 @@ class Worker:
                 return self._commit(Transaction.settle_key, before=migrate)
             except SQLAlchemyError as bad:
                 if not database.is_locked(bad) or time.monotonic() > deadline:
-                    raise
+                    reason = database.fault(bad, self._wait).reason
+                    raise StorageError(
+                        f"the store [{database.place(self._url)}] cannot be opened: {reason}"
+                    ) from bad
             time.sleep(_RETRY)
 
     def _commit(
