@@ -72,9 +72,6 @@ SERVICE = Service(
     settings=(
         API_KEY,
         Setting(key="url", url=True, shown=False, listed=False),
-        SIMILARITY,
-        DIMENSIONS,
-        MAX_INPUT_TOKENS,
         Setting(
             key="model_id",
             label="Model ID",
@@ -84,6 +81,9 @@ SERVICE = Service(
             missing="The [service_settings.model_id] field is required for the Cohere V2 API.",
         ),
         rate_limit(10000),
+        SIMILARITY,
+        DIMENSIONS,
+        MAX_INPUT_TOKENS,
         Setting(
             key="embedding_type",
             choices=("binary", "bit", "byte", "float", "int8"),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Chat
 from inferd.core.service import Ask, Call, Service
@@ -23,15 +25,27 @@ from inferd.wire import openai
 _EMBEDDINGS = "https://api.openai.com/v1/embeddings"
 _CHAT = "https://api.openai.com/v1/chat/completions"
 
-USER = Setting(key="user", label="User", description="Passed on as user in the body.")
-HEADERS = Setting(
+_USER = Setting(key="user", label="User", description="Passed on as user in the body.")
+_HEADERS = Setting(
     key="headers", kind=Kind.MAP, strings=True, label="Custom Headers", description="Extra HTTP headers."
 )
 
+_OLD_MODEL = Setting(key="model_id", aliases=("model",))
+_TASKS = (TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING, TaskType.COMPLETION, TaskType.CHAT_COMPLETION)
 _OAUTH2 = ("client_id", "scopes", "token_url")
 
 
-def check_credentials(draft: Draft) -> None:
+def _check(draft: Draft) -> None:
+    """The model may stand in the task settings (an old form)."""
+    model = draft.task_settings.pop("model_id", None)
+    if model is not None:
+        draft.settings = {"model_id": model, **draft.settings}
+    if "model_id" not in draft.settings and "model_id" not in draft.given:
+        draft.fault("[service_settings] does not contain the required setting [model_id]")
+    _check_credentials(draft)
+
+
+def _check_credentials(draft: Draft) -> None:
     """Exactly one secret; the OAuth2 fields come together or not at all."""
     if ("api_key" in draft.secrets) == ("client_secret" in draft.secrets):
         draft.fault("[service_settings] must have exactly one of [api_key] or [client_secret] field set")
@@ -43,6 +57,8 @@ def check_credentials(draft: Draft) -> None:
 
 
 def _check_update(draft: Draft, stored: Endpoint) -> None:
+    if draft.task_settings.pop("model_id", None) is not None:
+        draft.fault("[task_settings] does not allow the setting [model_id]")
     given = [key for key in (*_OAUTH2, "client_secret") if key in draft.given]
     if given and "client_secret" not in stored.secrets:
         draft.fault(
@@ -50,7 +66,7 @@ def _check_update(draft: Draft, stored: Endpoint) -> None:
             "Please create a new Inference Endpoint with the OAuth2 settings instead."
         )
         return
-    check_credentials(draft)
+    _check_credentials(draft)
 
 
 def _url(default: str) -> Any:
@@ -94,7 +110,7 @@ _embed = Call(
     headers=_headers,
     body=_embeddings_body,
     reply=openai.embeddings,
-    options=(USER, HEADERS),
+    options=(_USER, _HEADERS, _OLD_MODEL),
     max_inputs=2048,
     verb="embeddings",
 )
@@ -107,8 +123,7 @@ SERVICE = Service(
         Setting(
             key="api_key",
             label="API Key",
-            description="The OpenAI API authentication key. For more details about generating OpenAI API keys, "
-            "refer to the https://platform.openai.com/account/api-keys.",
+            description="Key of the OpenAI account. Exactly one of api_key / client_secret.",
             secret=True,
             updatable=True,
         ),
@@ -123,7 +138,7 @@ SERVICE = Service(
             key="model_id",
             label="Model ID",
             description="Name of the provider's model to use.",
-            required=True,
+            listed_required=True,
         ),
         Setting(key="url", label="URL", description="Absolute URL which replaces the default one.", url=True),
         Setting(
@@ -141,7 +156,16 @@ SERVICE = Service(
             description="Size of the embeddings; sent upstream only when the user set it.",
             tasks=DIMENSIONS.tasks,
         ),
-        MAX_INPUT_TOKENS,
+        replace(MAX_INPUT_TOKENS, tasks=None),
+        Setting(
+            key="headers",
+            kind=Kind.MAP,
+            label=_HEADERS.label,
+            description=_HEADERS.description,
+            updatable=True,
+            tasks=frozenset(),
+            listed_tasks=_TASKS,
+        ),
         rate_limit(
             {
                 TaskType.TEXT_EMBEDDING: 3000,
@@ -149,7 +173,7 @@ SERVICE = Service(
                 TaskType.COMPLETION: 500,
                 TaskType.CHAT_COMPLETION: 500,
             },
-            "Default number of requests allowed per minute. For text_embedding is 3000. For completion is 500.",
+            "Requests per minute; 3000 for embedding kinds, 500 for completion kinds.",
         ),
         Setting(
             key="client_id",
@@ -176,7 +200,7 @@ SERVICE = Service(
     auth=bearer_or_client_credentials,
     fault=openai_fault,
     rules=OPENAI_RULES,
-    check=check_credentials,
+    check=_check,
     checked_update=_check_update,
     similarity="dot_product",
     truncates=True,
@@ -190,7 +214,7 @@ SERVICE = Service(
             body=_chat_body,
             reply=openai.completion(),
             chunks=openai.lenient_chunks,
-            options=(USER, HEADERS),
+            options=(_USER, _HEADERS, _OLD_MODEL),
             one_input="OpenAI chat completions",
             verb="chat completions",
         ),
@@ -200,7 +224,7 @@ SERVICE = Service(
             body=_chat_body,
             reply=openai.answer,
             chunks=openai.chunks,
-            options=(USER, HEADERS),
+            options=(_USER, _HEADERS, _OLD_MODEL),
             fault=chat_fault,
             verb="chat completions",
         ),

@@ -6,6 +6,7 @@ Contract: services/cohere.md.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from inferd.core.results import (
@@ -130,23 +131,21 @@ def embeddings(ask: Ask, reply: Reply) -> Result:
 
 
 def _embeddings(kind: str, rows: list[Any], body: dict[str, Any]) -> Embeddings:
-    element = _KNOWN[kind]
-    if element is ElementType.FLOAT:
-        try:
-            return Embeddings(
-                vectors=stack([np.asarray(row, dtype=np.float32) for row in rows]), usage=billed(body)
-            )
-        except (TypeError, ValueError) as bad:
-            raise BadReply(f"Failed to parse the response: {bad}") from None
-    for row in rows:
-        for value in row if isinstance(row, list) else [row]:
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise BadReply("Failed to parse the response: each embedding must be an array of integers")
+    try:
+        if kind == "float":
+            return Embeddings(vectors=stack(msgspec.convert(rows, list[list[float]])), usage=billed(body))
+        integers = msgspec.convert(rows, list[list[int]])
+    except msgspec.ValidationError as bad:
+        raise BadReply(f"Failed to parse the response: {bad}") from None
+    for row in integers:
+        if len(row) != len(integers[0]):
+            raise BadReply("The embeddings of one response differ in length")
+        for value in row:
             if not -128 <= value <= 127:
                 raise BadReply(f"Value [{value}] is out of range for a byte")
-    if any(len(row) != len(rows[0]) for row in rows):
-        raise BadReply("The embeddings of one response differ in length")
-    return Embeddings(vectors=np.asarray(rows, dtype=np.int8), element=element, usage=billed(body))
+    width = len(integers[0]) if integers else 0
+    vectors = np.asarray(integers, dtype=np.int8).reshape(len(integers), width)
+    return Embeddings(vectors=vectors, element=_KNOWN[kind], usage=billed(body))
 
 
 def chat_text(ask: Ask, reply: Reply) -> Result:

@@ -5,7 +5,7 @@ Contract: services/common.md sections 13 and 14, services/openai.md.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from inferd.core.results import (
     Completion,
     Delta,
     Embeddings,
+    Float32s,
     Result,
     Usage,
 )
@@ -70,59 +71,80 @@ def embeddings(ask: Ask, reply: Reply) -> Result:
 
 
 def _lenient_embeddings(body: bytes, why: Exception) -> _EmbeddingsReply:
-    """A usage object of a shape of its own must not spoil the vectors."""
+    """What the strict reading refused: a usage object of another shape must not spoil the vectors, a wrong
+    embedding gets its own message."""
+    whole = decode_object(body)
+    data = whole.get("data", msgspec.UNSET)
+    if data is msgspec.UNSET:
+        return _EmbeddingsReply()
+    if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
+        raise BadReply(f"Failed to parse the response: {why}")
+    return _EmbeddingsReply(
+        data=[_EmbeddingEntry(embedding=_checked(entry.get("embedding", msgspec.UNSET))) for entry in data]
+    )
+
+
+_WHERE = "[EmbeddingFloatResult] failed to parse field [data]"
+
+
+def _checked(embedding: Any) -> list[float] | str | msgspec.UnsetType:
+    if embedding is msgspec.UNSET or isinstance(embedding, str):
+        return embedding
     try:
-        whole = msgspec.json.decode(body)
-        return _EmbeddingsReply(
-            data=[_EmbeddingEntry(embedding=entry.get("embedding", msgspec.UNSET)) for entry in whole["data"]]
-            if "data" in whole
-            else msgspec.UNSET
+        return msgspec.convert(embedding, list[float])
+    except msgspec.ValidationError:
+        wrong = (
+            next((v for v in embedding if not _is_number(v)), embedding)
+            if isinstance(embedding, list)
+            else embedding
         )
-    except (msgspec.DecodeError, ValueError, TypeError, AttributeError):
-        raise BadReply(f"Failed to parse the response: {why}") from None
-
-
-def _vector(embedding: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    where = "[EmbeddingFloatResult] failed to parse field [data]"
-    if embedding is msgspec.UNSET:
-        raise BadReply(f"{where}: Required [embedding]")
-    if isinstance(embedding, str):
-        try:
-            packed = base64.b64decode(embedding, validate=True)
-        except (binascii.Error, ValueError) as bad:
-            raise BadReply(f"{where}: [embedding] is not valid base64: {bad}") from None
-        if len(packed) % 4:
-            raise BadReply(
-                f"{where}: [embedding] base64-decoded length [{len(packed)}] is not a multiple of 4"
-            )
-        return np.frombuffer(packed, dtype="<f4")
-    if not isinstance(embedding, list) or not all(isinstance(v, float | int) for v in embedding):
         raise BadReply(
-            f"{where}: [embedding] expected base64 string or float array, got token [{_token(embedding)}]"
-        )
-    return np.asarray(embedding, dtype=np.float32)
+            f"{_WHERE}: [embedding] expected base64 string or float array, got token [{_token(wrong)}]"
+        ) from None
+
+
+def _vector(embedding: list[float] | str | msgspec.UnsetType) -> Sequence[float] | Float32s:
+    if embedding is msgspec.UNSET:
+        raise BadReply(f"{_WHERE}: Required [embedding]")
+    if not isinstance(embedding, str):
+        return embedding
+    try:
+        packed = base64.b64decode(embedding.encode(), validate=True)
+    except (binascii.Error, ValueError) as bad:
+        raise BadReply(f"{_WHERE}: [embedding] is not valid base64: {bad}") from None
+    if len(packed) % 4:
+        raise BadReply(f"{_WHERE}: [embedding] base64-decoded length [{len(packed)}] is not a multiple of 4")
+    return np.frombuffer(packed, dtype="<f4")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _token(value: Any) -> str:
     if value is None:
         return "VALUE_NULL"
     if isinstance(value, bool):
-        return "VALUE_BOOLEAN"
+        return "VALUE_TRUE" if value else "VALUE_FALSE"
     if isinstance(value, int | float):
         return "VALUE_NUMBER"
+    if isinstance(value, str):
+        return "VALUE_STRING"
     return "START_OBJECT" if isinstance(value, dict) else "START_ARRAY"
 
 
-def stack(vectors: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Vectors of one answer as a matrix; they must be equally long."""
+def stack(vectors: Sequence[Sequence[float] | Float32s]) -> Float32s:
+    """Vectors of one answer as a matrix; they must be equally long, and every number finite as a float32."""
     if not vectors:
         return np.empty((0, 0), dtype=np.float32)
     size = len(vectors[0])
     if any(len(vector) != size for vector in vectors):
         raise BadReply("The embeddings of one response differ in length")
-    if len(vectors) == 1:
-        return np.asarray(vectors[0], dtype=np.float32).reshape(1, size)
-    return np.asarray(vectors, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        matrix = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), size)
+    if not np.isfinite(matrix).all():
+        raise BadReply("The embeddings of the response are not finite numbers")
+    return matrix
 
 
 def embedding_usage(usage: _Usage | None) -> Usage | None:

@@ -1,22 +1,17 @@
-"""Inputs as the providers take them: plain texts, cut where a provider called them too large."""
+"""Inputs as the providers take them: plain texts. The upstream client has cut them where a provider wants them shorter."""
 
 from inferd.core.inputs import Contents, Item, RankQuery, Texts
 from inferd.core.service import Ask
 from inferd.errors import StatusError
 
 
-def cut(text: str, share: float) -> str:
-    """The first ``share`` of the characters (services/common.md section 4)."""
-    return text if share >= 1.0 else text[: int(len(text) * share)]
-
-
 def texts(ask: Ask) -> list[str]:
     """All inputs of an embedding or completion ask as texts; anything but text is a 400."""
     inputs = ask.inputs
     if isinstance(inputs, Texts):
-        return [cut(text, ask.cut) for text in inputs.texts]
+        return list(inputs.texts)
     if isinstance(inputs, Contents):
-        return [cut(_only_text(group, ask), ask.cut) for group in inputs.groups]
+        return [_only_text(group, ask) for group in inputs.groups]
     raise TypeError(f"no texts in {type(inputs).__name__}")
 
 
