@@ -5,6 +5,7 @@ is left out: a checksum that nobody here computed is None (the hub's own is chec
 and a revision that nobody pinned is ``main`` (the commit it meant is written down at download).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -270,7 +271,7 @@ EMBEDDERS: tuple[Model, ...] = (
         task=TaskType.TEXT_EMBEDDING,
         recipe=Recipe.DENSE,
         repository="nomic-ai/nomic-embed-text-v1.5",
-        files=(CONFIG, TOKENIZER, File(path="onnx/model.onnx", kind=Kind.GRAPH)),
+        files=SAFETENSORS,
         architecture="nomic_bert",
         dimensions=768,
         max_tokens=8192,
@@ -490,9 +491,46 @@ RERANKERS: tuple[Model, ...] = (
 
 MODELS: tuple[Model, ...] = (*BUNDLED, *EMBEDDERS, *SPARSE, *RERANKERS)
 
+ELASTIC: tuple[Model, ...] = (
+    Model(
+        id=".elser_model_2",
+        task=TaskType.SPARSE_EMBEDDING,
+        recipe=Recipe.MLM_SPARSE,
+        repository="",
+        files=SAFETENSORS_OR_ONNX,
+        architecture="bert",
+        max_tokens=512,
+        activation=Activation.LOG1P_RELU,
+        licence="Elastic",
+        parameters=110,
+        title="ELSER v2",
+        description="Elastic's sparse encoder, from your own copy.",
+    ),
+    Model(
+        id=".rerank-v1",
+        task=TaskType.RERANK,
+        recipe=Recipe.CROSS_ENCODER,
+        repository="",
+        files=SAFETENSORS_OR_ONNX,
+        architecture="deberta-v2",
+        max_tokens=512,
+        licence="Elastic",
+        parameters=184,
+        title="Elastic Rerank",
+        description="Elastic's reranker, from your own copy.",
+    ),
+)
+"""Elastic's property: nothing is fetched unless ``models.repository`` names a copy that the user may use. The facts
+are those of Elastic's public documentation; the shape is read from the copy's own config.json."""
+
 _BY_ID = {model.id: model for model in MODELS}
 
 
 def find(id: str) -> Model | None:
-    """The row of that id, to the letter. Elastic's names are no rows: they are a host's aliases."""
+    """The row of that id, to the letter. Elastic's names are a host's aliases."""
     return _BY_ID.get(id)
+
+
+def named(id: str, repository: Mapping[str, str]) -> Model | None:
+    """``find``, and Elastic's own rows for which ``models.repository`` names a copy."""
+    return find(id) or next((model for model in ELASTIC if model.id == id and id in repository), None)
