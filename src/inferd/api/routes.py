@@ -43,8 +43,8 @@ def elastic(h: Elastic) -> list[Route]:
     return [
         _row("GET", "/", h.root, "cluster:monitor/main"),
         _row("HEAD", "/", h.root, "cluster:monitor/main"),
-        _row("GET", "/_inference", h.list, GET_ACTION),
-        _row("GET", "/_inference/_all", h.list, GET_ACTION),
+        _row("GET", "/_inference", h.list_all, GET_ACTION),
+        _row("GET", "/_inference/_all", h.list_all, GET_ACTION),
         _row("GET", "/_inference/{id}", h.get, GET_ACTION),
         _row("GET", "/_inference/{task}/{id}", h.get, GET_ACTION),
         _row("PUT", "/_inference/{id}", h.put, f"{_WRITE}put", "timeout", body="required"),

@@ -32,6 +32,15 @@ class Usage(Struct, frozen=True, kw_only=True):
     def dropped(self) -> int:
         return self.given - self.used
 
+    def as_chat(self) -> "ChatUsage":
+        return ChatUsage(
+            prompt_tokens=self.used,
+            completion_tokens=self.output,
+            total_tokens=self.used + self.output,
+            cached_tokens=self.cached,
+            reasoning_tokens=self.reasoning,
+        )
+
 
 class Embeddings(Struct, frozen=True, kw_only=True):
     """``vectors``: float32 (n, dimensions), or int8 (n, bytes) for byte and bit elements."""

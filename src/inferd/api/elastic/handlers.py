@@ -53,7 +53,7 @@ class Elastic:
 
     # Endpoints
 
-    async def list(self, request: Request) -> Response:
+    async def list_all(self, request: Request) -> Response:
         Params(request).finish()
         task = self._task(request)
         self.guard.authorise(request)

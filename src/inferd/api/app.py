@@ -1,0 +1,178 @@
+"""The only place where the parts are joined: configuration in, a running server out."""
+
+import asyncio
+import base64
+import ipaddress
+import logging
+import os
+import secrets
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from inferd import __version__, services
+from inferd.actions.house import House
+from inferd.api import routes
+from inferd.api.elastic import media, problems
+from inferd.api.elastic.handlers import Elastic
+from inferd.api.guard import Guard, Open
+from inferd.api.http import Application, Dialect, Limits, Router
+from inferd.api.server import Options, Server, loop_factory
+from inferd.config import Config, ConfigError
+from inferd.errors import InferdError
+from inferd.local.host import Host, HostOptions
+from inferd.store import SecretBox, Store
+from inferd.upstream.client import Upstream
+
+log = logging.getLogger("inferd")
+
+
+def application(house: House, guard: Guard) -> Application:
+    """Every dialect over one house."""
+    elastic = Dialect(
+        name="elastic",
+        problem=problems.problem,
+        authenticate=guard.authenticate,
+        check=media.check,
+        check_body=media.check_body,
+    )
+    router = Router([(elastic, routes.elastic(Elastic(house, guard)))])
+    http = house.config.http
+    limits = Limits(body=http.max_body_mb << 20, body_idle=http.body_timeout)
+    return Application(router, limits=limits)
+
+
+@asynccontextmanager
+async def open_house(config: Config) -> AsyncIterator[House]:
+    """Store, providers and local models, opened in this order and closed in the other one."""
+    prepare_data_dir(config.data_path)
+    store = await Store.open(config.store_url, secret_box(config))
+    upstream = Upstream(config)
+    host = Host(host_options(config))
+    try:
+        yield House(
+            config=config,
+            store=store,
+            services=services.services(),
+            upstream=upstream,
+            host=host,
+            node_id=secrets.token_urlsafe(16),
+            cluster_id=cluster_id(config.data_path),
+        )
+    finally:
+        await upstream.close()
+        await host.close(config.http.drain)
+        await store.close()
+
+
+def prepare_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as bad:
+        raise ConfigError(f"data directory {path}: {bad.strerror}") from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"data directory {path}: this user may not write there")
+
+
+def secret_box(config: Config) -> SecretBox:
+    """Keys from the environment, else from the key file beside the data."""
+    if config.secret_key is not None:
+        return SecretBox.of(config.secret_key)
+    return SecretBox.at(config.data_path / "secret.key")
+
+
+def cluster_id(folder: Path) -> str:
+    """22 letters that stay the same for this data directory."""
+    file = folder / "cluster_uuid"
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        fresh = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        file.write_text(fresh)
+        return fresh
+
+
+def host_options(config: Config) -> HostOptions:
+    models = config.models
+    return HostOptions(
+        aliases=models.aliases,
+        repository=models.repository,
+        models_dir=config.models_path,
+        engine=models.engine,
+        precision=models.precision,
+        queue_capacity=models.queue_capacity,
+        max_allocations=models.max_allocations,
+        idle_seconds=models.idle_seconds,
+        sparse_side=models.sparse_side,
+    )
+
+
+def check_exposure(config: Config) -> None:
+    """Without security a server is for its own machine, unless somebody insists."""
+    if config.security.enabled or config.security.allow_open_network or is_loopback(config.http.host):
+        return
+    raise ConfigError(
+        f"security is off and [{config.http.host}] is reachable from other machines: anyone could use your models and your "
+        "provider keys. Turn security on, listen on 127.0.0.1, or pass --allow-open-network."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def configure_logging(config: Config) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=config.log.level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    logging.captureWarnings(True)
+
+
+async def serve(config: Config) -> None:
+    """Runs until a signal comes."""
+    check_exposure(config)
+    options = Options(
+        host=config.http.host,
+        port=config.http.port,
+        cert=config.tls.cert,
+        key=config.tls.key,
+        client_ca=config.tls.client_ca,
+        drain=config.http.drain,
+    )
+    async with open_house(config) as house:
+        guard = await make_guard(house)
+        server = Server(application(house, guard), options)
+        scheme = "https" if config.tls.cert else "http"
+        print(f"inferd {__version__} listens on {scheme}://{config.http.host}:{server.port}", file=sys.stderr)
+        await server.serve()
+
+
+async def make_guard(house: House) -> Guard:
+    if house.config.security.enabled:
+        raise ConfigError("not joined yet")
+    log.warning("SECURITY IS OFF: whoever reaches this address may do everything")
+    return Open()
+
+
+def run(config: Config) -> int:
+    """Serve; the exit code. A failure at the start is one plain line."""
+    configure_logging(config)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(serve(config))
+    except (ConfigError, InferdError) as known:
+        print(f"inferd: {getattr(known, 'reason', known)}", file=sys.stderr)
+        return 1
+    except (OSError, ssl.SSLError) as bad:
+        print(f"inferd: {config.http.host}:{config.http.port}: {bad}", file=sys.stderr)
+        return 1
+    return 0
