@@ -25,7 +25,7 @@ from urllib.parse import unquote, unquote_plus
 
 from msgspec import Struct
 
-from inferd.errors import IllegalArgument, InferdError, NotRouted, StatusError
+from inferd.errors import IllegalArgument, InferdError, NotRouted, Rejected, StatusError
 
 log = logging.getLogger("inferd.http")
 
@@ -50,10 +50,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_idle: float = 30.0
     """Between two pieces of a request body."""
     body_total: float = 600.0
-    watch_after: float = 0.25
-    """A handler that takes longer than this is cancelled when its client leaves."""
+    tick: float = 0.25
+    """How often a long request is looked at: has its client left, is it late, does it read."""
     write_stall: float = 120.0
     """A client that reads nothing for this long is dropped."""
+    concurrent: int = 4096
+    """Requests in flight; more are answered 429."""
     compress_from: int | None = 2048
     """Smallest body that is compressed for those who accept gzip; None: never."""
 
@@ -70,9 +72,9 @@ class Request:
         "_headers",
         "_many",
         "_query",
-        "_reading",
         "_receive",
         "_segments",
+        "deadline",
         "dialect",
         "limits",
         "media",
@@ -103,7 +105,8 @@ class Request:
         self._query: list[tuple[str, str | None]] | None = None
         self._segments: tuple[str, ...] | None = None
         self._body: bytes | None = None
-        self._reading = False
+        self.deadline = 0.0
+        """While the body is read: the moment of the loop's clock at which that takes too long."""
         self.received = not self.has_body
         """The body has been read to its end, or there is none."""
 
@@ -134,12 +137,15 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """The value under this name, any letter case; several are joined by a comma."""
-        key = name.lower().encode("latin-1")
-        if self._many:
-            values = [value for key_, value in self.scope["headers"] if key_ == key]
-            return b",".join(values).decode("latin-1") if values else None
-        value = self._headers.get(key)
+        value = self.raw_header(name.lower().encode("latin-1"))
         return None if value is None else value.decode("latin-1")
+
+    def raw_header(self, name: bytes) -> bytes | None:
+        """Like ``header``, for names in lower case; as sent."""
+        if not self._many:
+            return self._headers.get(name)
+        values = [value for key, value in self.scope["headers"] if key == name]
+        return b",".join(values) if values else None
 
     def headers(self, name: str) -> list[str]:
         """Every value under this name, in order."""
@@ -162,6 +168,11 @@ class Request:
         return bool(self.scope.get("scheme") == "https")
 
     @property
+    def client_certificate(self) -> dict[str, Any] | None:
+        """A verified client certificate as `ssl.SSLSocket.getpeercert` gives it."""
+        return self.scope.get("client_certificate")
+
+    @property
     def has_body(self) -> bool:
         """A body was announced; a chunked one may still turn out empty."""
         length = self._headers.get(b"content-length")
@@ -170,32 +181,25 @@ class Request:
     async def body(self) -> bytes:
         """The whole body, decompressed.
 
-        Errors: 413 beyond the limit, 408 when the client is slow, 400 for a damaged gzip stream, ClientGone.
+        Errors: 413 beyond the limit, 400 for a damaged gzip stream, ClientGone. A client that is slow is answered 408
+        by the application.
         """
         if self._body is None:
-            self._body = b"" if self.received else await self._read()
+            raw = b"" if self.received else await self._read()
+            encoding = self._headers.get(b"content-encoding")
+            self._body = (
+                raw if encoding is None else await decoded(raw, encoding.decode("latin-1"), self.limits.body)
+            )
         return self._body
 
     async def _read(self) -> bytes:
         self.check_length()
-        self._reading = True
-        try:
-            async with asyncio.timeout(self.limits.body_idle) as deadline:
-                raw = await self._collect(deadline)
-        except TimeoutError:
-            raise StatusError(
-                408, "the request body did not arrive in time", headers={"Connection": "close"}
-            ) from None
-        finally:
-            self._reading = False
-        self.received = True
-        return await decoded(raw, self.header("content-encoding"), self.limits.body)
-
-    async def _collect(self, deadline: asyncio.Timeout) -> bytes:
+        loop = asyncio.get_running_loop()
         pieces: list[bytes] = []
         size = 0
-        last = asyncio.get_running_loop().time() + self.limits.body_total
+        latest = loop.time() + self.limits.body_total
         while True:
+            self.deadline = min(loop.time() + self.limits.body_idle, latest)
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
@@ -205,9 +209,10 @@ class Request:
                 raise too_large(self.limits.body, close=True)
             pieces.append(piece)
             if not message.get("more_body"):
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            idle = asyncio.get_running_loop().time() + self.limits.body_idle
-            deadline.reschedule(min(idle, last))
+                break
+        self.deadline = 0.0
+        self.received = True
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def check_length(self) -> None:
         """413 by the announced length, before a byte is read."""
@@ -220,9 +225,13 @@ class Request:
         while (await self._receive())["type"] != "http.disconnect":
             continue
 
-    @property
-    def watchable(self) -> bool:
-        return self.received and not self._reading
+
+def stopping() -> StatusError:
+    return StatusError(503, "the server is shutting down", headers={"Connection": "close"})
+
+
+def slow_body() -> StatusError:
+    return StatusError(408, "the request body did not arrive in time", headers={"Connection": "close"})
 
 
 def too_large(limit: int, *, close: bool) -> StatusError:
@@ -249,9 +258,9 @@ def parse_query(raw: bytes) -> list[tuple[str, str | None]]:
     return pairs
 
 
-async def decoded(raw: bytes, encoding: str | None, limit: int) -> bytes:
+async def decoded(raw: bytes, encoding: str, limit: int) -> bytes:
     """A body without its Content-Encoding; ``limit`` bounds what comes out."""
-    if encoding is None or not raw:
+    if not raw:
         return raw
     match encoding.strip().lower():
         case "" | "identity":
@@ -515,7 +524,9 @@ class Application:
         request.route = match.route
         request.path_params = match.params
         if self.draining:
-            raise StatusError(503, "the server is shutting down", headers={"Connection": "close"})
+            raise stopping()
+        if self.running > self.limits.concurrent:
+            raise Rejected(f"more than [{self.limits.concurrent}] requests in flight")
         request.check_length()
         if dialect.authenticate is not None:
             await dialect.authenticate(request)
@@ -549,6 +560,7 @@ class _Exchange:
 
     __slots__ = (
         "app",
+        "late",
         "left",
         "loop",
         "request",
@@ -570,23 +582,26 @@ class _Exchange:
         self.status = 0
         self.sending_since = 0.0
         self.watcher: asyncio.Task[None] | None = None
-
-    async def run(self) -> None:
-        began = time.perf_counter()
-        self.loop = asyncio.get_running_loop()
+        self.late = False
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an exchange runs in a task")
         self.task = task
-        self.timer = self.loop.call_later(self.app.limits.watch_after, self._watch)
+        self.loop = asyncio.get_running_loop()
+        self.timer = self.loop.call_later(app.limits.tick, self._watch)
+
+    async def run(self) -> None:
+        began = time.perf_counter()
         try:
-            await self._run()
+            await self._respond(await self.app.answer(self.request))
+        except InferdError as error:
+            await self._fail(error)
         except ClientGone:
             self.left = True
         except asyncio.CancelledError:
-            if not self.left:
-                await self._cancelled()
-            task.uncancel()
+            await self._cancelled()
+        except Exception:
+            await self._crashed()
         finally:
             self.timer.cancel()
             if self.watcher is not None:
@@ -594,19 +609,10 @@ class _Exchange:
             if self.app._observe is not None:
                 self.app._observe(self.request, 0 if self.left else self.status, time.perf_counter() - began)
 
-    async def _run(self) -> None:
-        request = self.request
-        try:
-            response = await self.app.answer(request)
-            await self._respond(response)
-        except InferdError as error:
-            await self._fail(error)
-        except ClientGone:
-            raise
-        except Exception:
-            mark = request.opaque_id or secrets.token_hex(8)
-            log.exception("request [%s] %s %s failed", mark, request.method, request.path)
-            await self._fail(InferdError(f"internal error, see the server's log for request [{mark}]"))
+    async def _crashed(self) -> None:
+        mark = self.request.opaque_id or secrets.token_hex(8)
+        log.exception("request [%s] %s %s failed", mark, self.request.method, self.request.path)
+        await self._fail(InferdError(f"internal error, see the server's log for request [{mark}]"))
 
     async def _fail(self, error: InferdError) -> None:
         if self.started:
@@ -617,13 +623,14 @@ class _Exchange:
         await self._respond(self.app.problem(self.request, error))
 
     async def _cancelled(self) -> None:
-        """Cancelled from outside: the server stops, and this request's grace is over."""
-        if self.app.draining and not self.started:
-            await self._respond(
-                self.app.problem(self.request, StatusError(503, "the server is shutting down"))
-            )
-        else:
-            raise asyncio.CancelledError
+        """The client left, or was slow to send; or the server stops and this request's grace is over."""
+        if self.late:
+            await self._fail(slow_body())
+        elif not self.left:
+            if not self.app.draining or self.started:
+                raise asyncio.CancelledError
+            await self._fail(stopping())
+        self.task.uncancel()
 
     async def _respond(self, response: Response) -> None:
         body = response.body
@@ -681,22 +688,26 @@ class _Exchange:
         return headers
 
     def _watch(self) -> None:
-        """Called when a request takes long, and from then on twice a second."""
-        if self.watcher is None and self.request.watchable:
+        """Once a tick, for requests that take longer than one."""
+        now = self.loop.time()
+        if self.watcher is None and self.request.received:
             self.watcher = self.loop.create_task(self._leave())
-        if self.sending_since and self.loop.time() - self.sending_since > self.app.limits.write_stall:
+        if self.sending_since and now - self.sending_since > self.app.limits.write_stall:
             log.warning("a client read nothing for %d s: dropped", self.app.limits.write_stall)
             self._drop()
-            return
-        self.timer = self.loop.call_later(0.5, self._watch)
+        elif 0 < self.request.deadline < now and not self.late:
+            self.late = True
+            self.task.cancel()
+        self.timer = self.loop.call_later(self.app.limits.tick, self._watch)
 
     async def _leave(self) -> None:
         await self.request.gone()
         self._drop()
 
     def _drop(self) -> None:
-        self.left = True
-        self.task.cancel()
+        if not self.left:
+            self.left = True
+            self.task.cancel()
 
 
 def accepts_gzip(header: str | None) -> bool:

@@ -268,8 +268,9 @@ def _quick(body: bytes, task: TaskType) -> _Given | None:
         decoded = decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if any(body.count(name) > 1 for name in names):
-        return None
+    for name in names:
+        if body.count(name) > 1:
+            return None
     return _from_quick(decoded)
 
 

@@ -104,8 +104,14 @@ def _closing(chunks: AsyncIterator[Chunk]) -> "aclosing[AsyncGenerator[Chunk, No
 
 
 async def _generator(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-    async for chunk in chunks:
-        yield chunk
+    """Any iterator with a close that takes its source along."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _done(bom: bool) -> bytes:

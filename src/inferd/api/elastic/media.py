@@ -78,13 +78,24 @@ def _read_header(value: str) -> _Header:
 
 
 def check(request: Request) -> None:
-    """Negotiate ``request.media`` from the headers. Errors: 400 media_type_header_exception."""
-    accept, content = request.header("accept"), request.header("content-type")
-    wanted = _accepted(accept)
-    given = _given(content)
-    if request.has_body and content and given is not None:
-        _same_version(wanted, given, accept, content)
+    """Negotiate ``request.media`` from the headers. Errors: 400 media_type_header_exception, 406 for SMILE."""
+    wanted, given = _headers(
+        request.raw_header(b"accept"), request.raw_header(b"content-type"), request.has_body
+    )
     request.media = _answer(request, wanted, given)
+
+
+@lru_cache(maxsize=256)
+def _headers(
+    accept: bytes | None, content: bytes | None, has_body: bool
+) -> tuple[Media | None, Media | None]:
+    """What the two headers ask for and announce."""
+    accept_text = None if accept is None else accept.decode("latin-1")
+    content_text = None if content is None else content.decode("latin-1")
+    wanted, given = _accepted(accept_text), _given(content_text)
+    if has_body and content_text and given is not None:
+        _same_version(wanted, given, accept_text, content_text)
+    return wanted, given
 
 
 def _accepted(accept: str | None) -> Media | None:
@@ -164,6 +175,8 @@ def of(request: Request) -> Media:
 
 def check_body(request: Request) -> None:
     """The type of an announced body. Errors: 406."""
+    if request.raw_header(b"content-type") == b"application/json":
+        return
     content = request.header("content-type")
     if not content:
         raise NotRouted(406, "Content-Type header is missing")
@@ -185,8 +198,8 @@ async def json_body(request: Request) -> bytes:
     Positions in errors about a YAML or CBOR body count in this JSON form.
     """
     body = await request.body()
-    content = request.header("content-type")
-    media = _read_header(content).media if content else None
+    content = request.raw_header(b"content-type")
+    media = None if content in (None, b"application/json") else _read_header(content.decode("latin-1")).media
     if not body or media is None or media.format is Format.JSON:
         return body
     read = from_yaml if media.format is Format.YAML else from_cbor
