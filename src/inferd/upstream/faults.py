@@ -15,7 +15,7 @@ from inferd.core.endpoint import Endpoint
 from inferd.core.secrets import Secret
 from inferd.core.service import Call, Fault, Reply, Rule, Service
 from inferd.core.tasks import TaskType
-from inferd.errors import UpstreamError, status_name
+from inferd.errors import UpstreamError, UpstreamFailure, status_name
 
 Reader = Callable[[bytes], Fault]
 Table = Callable[[Reply, Fault], Rule]
@@ -318,7 +318,8 @@ def refused(service: Service, call: Call, endpoint: Endpoint, reply: Reply, url:
     kind, code = fault.kind, fault.code
     if kind is None and endpoint.task is TaskType.CHAT_COMPLETION:
         kind, code = UNREAD_KIND, STATUS_NAME
-    return UpstreamError(
+    error = UpstreamFailure if rule.untyped else UpstreamError
+    return error(
         status,
         scrub(reason, endpoint),
         upstream_status=reply.status,
