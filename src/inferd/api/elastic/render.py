@@ -254,7 +254,7 @@ def chat_answer(answer: ChatAnswer) -> dict[str, Any]:
 
 def chat_chunk(chunk: Chunk) -> dict[str, Any]:
     """One step of a stream (api.md 7.4)."""
-    return _chat(chunk, "delta", "chat.completion.chunk")
+    return _chat(chunk.native or chunk, "delta", "chat.completion.chunk")
 
 
 def _chat(value: ChatAnswer | Chunk, wrapper: str, kind: str) -> dict[str, Any]:
@@ -342,6 +342,7 @@ def endpoint_object(endpoint: Endpoint, service_settings: Mapping[str, Any]) -> 
 def facts(value: Result, version: str) -> list[tuple[str, str]]:
     """Headers with what the exact body has no place for: tokens given, used and dropped, cut inputs, notices."""
     headers = [("Warning", warning(version, notice)) for notice in getattr(value, "notices", ())]
+    headers += getattr(value, "headers", ())
     usage = getattr(value, "usage", None)
     if isinstance(usage, Usage):
         headers.append(("X-Inferd-Usage", f"given={usage.given}, used={usage.used}, dropped={usage.dropped}"))
