@@ -1,5 +1,6 @@
 """A whole server in this process, spoken to over ASGI: the real store, actions and dialect over two services of the tests' own."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,7 +132,9 @@ async def call(
     answer = Answer(0, {}, b"")
 
     async def receive() -> dict[str, Any]:
-        return pending.pop(0) if pending else {"type": "http.disconnect"}
+        if pending:
+            return pending.pop(0)
+        return await asyncio.get_running_loop().create_future()  # the client stays
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":

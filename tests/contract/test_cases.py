@@ -5,15 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.house import Client, create_endpoints, put_body, serving
-from tests.contract.model_server import running
+from .house import Client, create_endpoints, put_body, serving
+from .model_server import running
 
 DEFAULTS = [".elser-2-elasticsearch", ".multilingual-e5-small-elasticsearch", ".rerank-v1-elasticsearch"]
 
 
 @pytest.fixture
-async def empty(tmp_path: Path) -> AsyncIterator[Client]:
-    async with running() as url, serving(tmp_path, url) as client:
+async def provider() -> AsyncIterator[str]:
+    async with running() as url:
+        yield url
+
+
+@pytest.fixture
+async def empty(tmp_path: Path, provider: str) -> AsyncIterator[Client]:
+    async with serving(tmp_path, provider) as client:
         yield client
 
 
@@ -388,11 +394,11 @@ class TestPut:
         assert answer.json["task_settings"]["temperature"] == 3
         assert (await full("GET", "/_inference/sparse")).json["endpoints"] == [answer.json]
 
-    async def test_a_failing_trial_call_stores_nothing(self, empty: Client) -> None:
+    async def test_a_failing_trial_call_stores_nothing(self, empty: Client, provider: str) -> None:
         """4.2 check 12: the provider's error is the cause; nothing is stored."""
         body = {
             "service": "openai",
-            "service_settings": {"api_key": "k", "model_id": "m", "url": "http://127.0.0.1:9/"},
+            "service_settings": {"api_key": "k", "model_id": "m", "url": f"{provider}/nothing"},
         }
         answer = await empty("PUT", "/_inference/completion/x", body)
         assert answer.status == 400
