@@ -64,11 +64,13 @@ class Received(Struct, frozen=True, kw_only=True):
 
 
 class FakeUpstream:
-    """A provider on 127.0.0.1. ``left``: set when a client goes away before its answer is complete."""
+    """A provider on 127.0.0.1. ``asked``: set when a request has come; ``left``: set when a client goes away before its
+    answer is complete."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.waits: list[float] = []
+        self.asked = asyncio.Event()
         self.left = asyncio.Event()
         self.connections = 0
         self._answers: dict[str, deque[Answer]] = {}
@@ -151,6 +153,7 @@ class FakeUpstream:
             return False
         request = await _request(head, reader)
         self.requests.append(request)
+        self.asked.set()
         answer = self._next(request.path)
         gone = asyncio.ensure_future(_gone(reader))
         work = asyncio.ensure_future(_write(answer, writer))

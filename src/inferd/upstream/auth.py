@@ -127,9 +127,9 @@ async def ibm_iam(ask: Ask, outgoing: Outgoing, tokens: Tokens) -> Outgoing:
         try:
             reply = await send(_form(_IBM_URL, grant))
         except (Unreachable, Unsendable, TooLarge) as why:
-            failure = UpstreamError(500, "Failed to add Bearer token to the request", retryable=True)
-            failure.__cause__ = InferdError(str(why))
-            raise failure from None
+            raise UpstreamError(
+                500, "Failed to add Bearer token to the request", retryable=True
+            ) from InferdError(str(why))
         if not 200 <= reply.status < 300:
             raise _token_refused(endpoint, _IBM_URL, reply, Fault(message=reply.reason or None))
         return _access_token(reply)

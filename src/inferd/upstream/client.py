@@ -19,7 +19,7 @@ from inferd.config import Config
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Inputs
 from inferd.core.results import ChatAnswer, Completion, Result, Usage, collect
-from inferd.core.service import Ask, Call, Outgoing, Reply, Send, Service
+from inferd.core.service import Ask, BadReply, Call, Outgoing, Reply, Send, Service
 from inferd.core.tasks import EMBEDDINGS, TaskType
 from inferd.errors import InferdError, UpstreamError
 from inferd.upstream import faults
@@ -29,7 +29,7 @@ from inferd.upstream.errand import Errand, failed, refuse_several, timed_out, un
 from inferd.upstream.failures import TooLarge, Unreachable, Unsendable, described
 from inferd.upstream.limits import Limits
 from inferd.upstream.parts import divided, joined, size
-from inferd.upstream.streams import UNREADABLE, ChunkStream
+from inferd.upstream.streams import UNREADABLE, ChunkStream, unreadable
 from inferd.upstream.tokens import ServiceTokens, TokenCache
 
 T = TypeVar("T")
@@ -150,8 +150,9 @@ class Upstream:
         tasks = [asyncio.ensure_future(part(start, inputs)) for start, inputs in divided(ask.inputs, most)]
         try:
             return joined(ask, await asyncio.gather(*tasks), most)
-        except UNREADABLE as bad:
-            raise failed(errand, str(bad)) from bad
+        except BadReply as bad:
+            failure = failed(errand, str(bad))
+            raise failure from failure.__cause__
         finally:
             for task in tasks:
                 task.cancel()
@@ -190,10 +191,14 @@ class Upstream:
             except UpstreamError as failure:
                 failure.suppressed = tuple(reversed(earlier))
                 cut = failure.truncate and errand.service.truncates and errand.endpoint.task in EMBEDDINGS
-                if not errand.service.retries or not (failure.retryable or cut):
+                if (
+                    not (failure.retryable or cut)
+                    or not errand.service.retries
+                    or len(earlier) + 1 == ATTEMPTS
+                ):
                     raise
                 wait = self._wait(failure, bound)
-                if len(earlier) + 1 == ATTEMPTS or not _in_time(failure, clock() + wait, began, errand):
+                if not _in_time(failure, clock() + wait, began, errand):
                     raise
                 earlier.append(failure)
             await self._sleep(wait)
@@ -210,7 +215,8 @@ class Upstream:
         try:
             reply = await self._send(outgoing, self._max_reply)
         except (Unreachable, Unsendable, TooLarge) as why:
-            raise unsent(errand, why, shown) from None
+            failure = unsent(errand, why, shown)
+            raise failure from failure.__cause__
         self._check(errand, outgoing, reply, shown)
         read = errand.call.reply
         assert read is not None
@@ -223,7 +229,8 @@ class Upstream:
                 return read(ask, reply)
             return await asyncio.to_thread(read, ask, reply)
         except UNREADABLE as bad:
-            raise failed(errand, str(bad), retryable=True) from None
+            failure = failed(errand, unreadable(bad), retryable=True)
+            raise failure from failure.__cause__
 
     async def _begin(self, errand: Errand, ask: Ask) -> ChunkStream:
         outgoing, shown = await self._prepared(errand, ask)
@@ -234,7 +241,8 @@ class Upstream:
             stream = ChunkStream(response, errand, ask)
             await stream.prime()
         except (Unreachable, Unsendable, TooLarge) as why:
-            raise unsent(errand, why, shown) from None
+            failure = unsent(errand, why, shown)
+            raise failure from failure.__cause__
         return stream
 
     async def _collected(self, errand: Errand, ask: Ask) -> Result:
@@ -270,7 +278,8 @@ class Upstream:
             if service.auth is not None:
                 outgoing = await service.auth(ask, outgoing, self._view(service.name))
         except (Unreachable, Unsendable, TooLarge) as why:
-            raise unsent(errand, why, url) from None
+            failure = unsent(errand, why, url)
+            raise failure from failure.__cause__
         return outgoing, url
 
     # HTTP

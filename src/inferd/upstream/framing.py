@@ -1,12 +1,14 @@
 """How providers cut their streams into events: one framer a form (``core.service.Framing``).
 
-A framer takes bytes as they come (``feed``), says what is left at the end (``end``) and knows the event that ends a stream
-(``is_last``). All raise ``BadReply`` for bytes that are not of their form, and bound what they hold.
+A framer takes bytes as they come (``feed``, to be iterated to its end or given up), says what is left at the end (``end``)
+and knows the event that ends a stream (``is_last``). All raise ``BadReply`` for bytes that are not of their form, after
+the events before them, and bound what they hold.
 """
 
 import re
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from inferd.core.service import BadReply, Event, Framing
@@ -14,9 +16,9 @@ from inferd.upstream.sse import MAX_EVENT, Lines, Sse
 
 
 class Framer(Protocol):
-    def feed(self, data: bytes) -> list[Event]: ...
+    def feed(self, data: bytes) -> Iterable[Event]: ...
 
-    def end(self) -> list[Event]: ...
+    def end(self) -> Iterable[Event]: ...
 
     @staticmethod
     def is_last(event: Event) -> bool: ...
@@ -59,8 +61,7 @@ class JsonArray:
         self._in_string = False
         self._escaped = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
+    def feed(self, data: bytes) -> Iterator[Event]:
         start = 0
         for mark in self._marks(data):
             opens = data[mark] in b"{["
@@ -71,13 +72,12 @@ class JsonArray:
                 raise BadReply("The stream is not a JSON array")
             if not opens and self._depth == 1:
                 self._member += data[start : mark + 1]
-                events.append(Event(data=self._member.decode("utf-8", "replace")))
+                yield Event(data=self._member.decode("utf-8", "replace"))
                 self._member.clear()
         if self._depth > 1:
             self._member += data[start:]
         if len(self._member) > MAX_EVENT:
             raise BadReply(f"A member of the stream is longer than [{MAX_EVENT}] bytes")
-        return events
 
     def end(self) -> list[Event]:
         if self._depth:
@@ -121,9 +121,8 @@ class AwsFrames:
     def __init__(self) -> None:
         self._held = bytearray()
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> Iterator[Event]:
         self._held += data
-        events = []
         while len(self._held) >= _PRELUDE.size:
             total, headers, checksum = _PRELUDE.unpack_from(self._held)
             if zlib.crc32(self._held[:8]) != checksum:
@@ -134,8 +133,7 @@ class AwsFrames:
                 break
             frame = bytes(self._held[:total])
             del self._held[:total]
-            events.append(_event(frame, headers))
-        return events
+            yield _event(frame, headers)
 
     def end(self) -> list[Event]:
         if self._held:

@@ -15,8 +15,17 @@ from inferd.upstream.errand import Errand, failed
 from inferd.upstream.failures import Unreachable, described
 from inferd.upstream.framing import framer
 
-UNREADABLE = (BadReply, msgspec.DecodeError, UnicodeError, RecursionError)
-"""What a reader may raise about a provider's bytes."""
+UNREADABLE = (
+    BadReply,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading a provider's bytes may raise: they are not ours, so a wrong type in them is their fault, not a bug."""
 
 _AFTER_DONE = 0.05
 """Seconds given to the end of a finished stream, so that its connection can be used again."""
@@ -107,7 +116,7 @@ class ChunkStream(AsyncIterator[Chunk]):
         """Not a chunk: an error object that came as plain data, or bytes that make no sense."""
         fault = self._told(_bytes(event)) if event is not None else Fault()
         if fault.message is None and not self._started:
-            return failed(self._errand, str(bad), retryable=True)
+            return failed(self._errand, unreadable(bad), retryable=True)
         return faults.stream_failure(self._errand.endpoint, fault)
 
     async def _end(self) -> None:
@@ -127,6 +136,13 @@ class ChunkStream(AsyncIterator[Chunk]):
             self._response.release()
         else:
             self._response.close()
+
+
+def unreadable(bad: Exception) -> str:
+    """What is wrong with an answer, in words that were meant for a reader."""
+    if isinstance(bad, BadReply | msgspec.MsgspecError):
+        return str(bad)
+    return "The response is not of the expected form"
 
 
 def _bytes(event: Event) -> bytes:
