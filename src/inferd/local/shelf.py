@@ -190,7 +190,7 @@ def plain_errors(path: Path) -> Iterator[None]:
                 f"The disk of [{path}] is full. Make room, or choose another place with --models-dir; what was "
                 "downloaded is kept"
             ) from cause
-        if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise ShelfError(
                 f"[{path}] cannot be written: {cause.strerror}. Choose another --models-dir"
             ) from cause
