@@ -32,8 +32,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``case``, ``whole``, ``streamed``, ``stored``, ``bad``, ``change`` and ``refusal`` come from the test's class."""
-    for name in ("case", "whole", "streamed", "stored", "bad", "change", "refusal"):
+    """Rows of values come from the test's class."""
+    for name in ("case", "whole", "streamed", "stored", "bad", "change", "refusal", "broken"):
         if name in metafunc.fixturenames:
             rows = metafunc.cls.rows(name)
             metafunc.parametrize(name, rows, ids=[f"{row.task}-{n}" for n, row in enumerate(rows)])

@@ -2,28 +2,20 @@
 
 import base64
 import struct
-from typing import Any
+from urllib.parse import parse_qs
 
-from inferd.core.inputs import (
-    Chat,
-    Contents,
-    FilePart,
-    Function,
-    FunctionCall,
-    ImagePart,
-    Item,
-    Message,
-    Reasoning,
-    TextPart,
-    Texts,
-    Tool,
-    ToolCall,
-    ToolChoice,
-)
+from msgspec.structs import replace
+
+from inferd.core.inputs import Contents, Item, Reasoning, Texts
+from inferd.core.results import Embeddings, Usage
+from inferd.core.service import Ask, Reply
+from inferd.core.settings import wrong_type
 from inferd.core.tasks import TaskType
 from inferd.services.openai import SERVICE
+from inferd.testing import FakeUpstream
 
-from .base import Case, ServiceTest
+from . import chat
+from .base import Bad, Broken, Case, Change, Refusal, ServiceTest
 
 TEXT, EMBEDDING = TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING
 COMPLETION, CHAT = TaskType.COMPLETION, TaskType.CHAT_COMPLETION
@@ -32,54 +24,30 @@ SETTINGS = {"api_key": "sk-very-secret", "model_id": "the-model"}
 BEARER = {"authorization": "Bearer sk-very-secret"}
 PACKED = base64.b64encode(struct.pack("<3f", 0.5, -0.25, 0.125)).decode()
 
-CHAT_REPLY: dict[str, Any] = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "gpt-4o",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "Elastic", "refusal": None},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {
-        "prompt_tokens": 16,
-        "completion_tokens": 28,
-        "total_tokens": 44,
-        "prompt_tokens_details": {"cached_tokens": 20, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 10},
-    },
+OAUTH2 = {
+    "client_secret": "very-secret",
+    "client_id": "an-app",
+    "scopes": ["a", "b"],
+    "token_url": "{fake}/token",
+    "model_id": "the-model",
 }
-
-
-def chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": more.pop("finish_reason", None)}
-    return {
-        "id": "c1",
-        "object": "chat.completion.chunk",
-        "created": 1,
-        "model": "m",
-        "choices": [choice],
-        **more,
-    }
-
-
-STREAM = (
-    chunk({"role": "assistant", "content": "", "refusal": None}),
-    chunk({"content": "Elástic"}),
-    ": a comment\n\n",
-    chunk({"content": "search 🔎"}),
-    chunk({}, finish_reason="stop"),
-    {
-        "id": "c1",
-        "model": "m",
-        "choices": [],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
-    },
-    "[DONE]",
+LIMITS = {
+    "x-ratelimit-limit-tokens": "1000",
+    "x-ratelimit-remaining-tokens": "0",
+    "X-RateLimit-Limit-Requests": "60",
+    "x-ratelimit-remaining-requests": "59",
+}
+WHERE = "[EmbeddingFloatResult] failed to parse field [data]"
+LACKS = "Failed to find required field"
+IN_CHAT = "in OpenAI chat completions response"
+FOR = "for request from inference entity id [my-endpoint]"
+POSITIVE = "must be a positive integer"
+REQUIRED = "[service_settings] does not contain the required setting [model_id]"
+ONE_SECRET = "[service_settings] must have exactly one of [api_key] or [client_secret] field set"
+TOGETHER = "[service_settings] all OpenAI OAuth2 fields must be provided together; missing: "
+NOT_OAUTH2 = (
+    "Cannot update OAuth2 fields as the service was not configured with OAuth2 settings. "
+    "Please create a new Inference Endpoint with the OAuth2 settings instead."
 )
 
 
@@ -164,154 +132,39 @@ class TestOpenai(ServiceTest):
         ),
         Case(
             task=COMPLETION,
-            service_settings={"api_key": "sk-very-secret", "max_input_tokens": 7},
+            service_settings={"api_key": "sk-very-secret", "max_input_tokens": 1},
             task_settings={"model": "the-model", "user": "me"},
-            inputs=Texts(("how big",)),
+            inputs=chat.PROMPT,
             path="/v1/chat/completions",
             headers=BEARER,
-            request={
-                "messages": [{"content": "how big", "role": "user"}],
-                "n": 1,
-                "model": "the-model",
-                "stream": False,
-                "user": "me",
-            },
-            reply={"choices": [{"message": {"content": "Elastic"}}, {"message": {"content": "search"}}]},
-            answer={"completion": [{"result": "Elastic"}, {"result": "search"}]},
+            request=chat.prompt(model="the-model", user="me"),
+            reply=chat.TEXTS_REPLY,
+            answer=chat.TEXTS_ANSWER,
             shown={
                 "model_id": "the-model",
-                "max_input_tokens": 7,
+                "max_input_tokens": 1,
                 "rate_limit": {"requests_per_minute": 500},
             },
             shown_task={"user": "me"},
-            stream=STREAM,
-            stream_request={
-                "messages": [{"content": "how big", "role": "user"}],
-                "n": 1,
-                "model": "the-model",
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                "user": "me",
-            },
-            chunks=[{"completion": [{"delta": "Elástic"}]}, {"completion": [{"delta": "search 🔎"}]}],
+            stream=chat.STREAM,
+            stream_request=chat.prompt(model="the-model", user="me", stream=True, stream_options=chat.USAGE),
+            chunks=chat.TEXT_CHUNKS,
         ),
         Case(
             task=CHAT,
-            service_settings={
-                "client_secret": "very-secret",
-                "client_id": "an-app",
-                "scopes": ["a", "b"],
-                "token_url": "{fake}/token",
-                "model_id": "the-model",
-            },
-            inputs=Chat(
-                messages=(
-                    Message(role="system", content="Be brief."),
-                    Message(
-                        role="user",
-                        content=(
-                            TextPart("What is this?"),
-                            ImagePart("data:image/png;base64,AA==", "low"),
-                            FilePart("data:application/pdf;base64,AA==", "a.pdf"),
-                        ),
-                    ),
-                    Message(
-                        role="assistant",
-                        tool_calls=(ToolCall(id="call_1", function=FunctionCall("f", "{}")),),
-                    ),
-                    Message(role="tool", content="42", tool_call_id="call_1"),
-                ),
-                model="another-model",
-                max_completion_tokens=100,
-                stop=("end",),
-                temperature=0.5,
-                top_p=0.25,
-                tools=(
-                    Tool(Function("f", description="d", parameters={"type": "object"}, strict=True)),
-                    Tool(Function("g")),
-                ),
-                tool_choice=ToolChoice("f"),
-                reasoning=Reasoning(effort="low", summary="auto", exclude=True),
+            service_settings=OAUTH2,
+            inputs=replace(
+                chat.QUESTION,
+                reasoning=Reasoning(effort="low", summary="auto", exclude=True, enabled=True),
                 cache_control={"type": "ephemeral"},
                 session_id="s",
             ),
             path="/v1/chat/completions",
             headers={"authorization": "Bearer a-token"},
             others={"/token": {"access_token": "a-token", "expires_in": 3600}},
-            request={
-                "messages": [
-                    {"content": "Be brief.", "role": "system"},
-                    {
-                        "content": [
-                            {"text": "What is this?", "type": "text"},
-                            {
-                                "type": "image_url",
-                                "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"},
-                            },
-                            {
-                                "type": "file",
-                                "file": {
-                                    "file_data": "data:application/pdf;base64,AA==",
-                                    "filename": "a.pdf",
-                                },
-                            },
-                        ],
-                        "role": "user",
-                    },
-                    {
-                        "role": "assistant",
-                        "tool_calls": [
-                            {
-                                "id": "call_1",
-                                "function": {"arguments": "{}", "name": "f"},
-                                "type": "function",
-                            }
-                        ],
-                    },
-                    {"content": "42", "role": "tool", "tool_call_id": "call_1"},
-                ],
-                "max_completion_tokens": 100,
-                "n": 1,
-                "stop": ["end"],
-                "temperature": 0.5,
-                "tool_choice": {"type": "function", "function": {"name": "f"}},
-                "tools": [
-                    {
-                        "type": "function",
-                        "function": {
-                            "description": "d",
-                            "name": "f",
-                            "parameters": {"type": "object"},
-                            "strict": True,
-                        },
-                    },
-                    {"type": "function", "function": {"name": "g"}},
-                ],
-                "top_p": 0.25,
-                "model": "another-model",
-                "stream": False,
-                "reasoning_effort": "low",
-            },
-            reply=CHAT_REPLY,
-            answer={
-                "id": "chatcmpl-1",
-                "choices": [
-                    {
-                        "message": {"content": "Elastic", "role": "assistant"},
-                        "finish_reason": "stop",
-                        "index": 0,
-                    }
-                ],
-                "model": "gpt-4o",
-                "object": "chat.completion",
-                "usage": {
-                    "completion_tokens": 28,
-                    "prompt_tokens": 16,
-                    "total_tokens": 44,
-                    "prompt_tokens_details": {"cached_tokens": 20},
-                    "completion_tokens_details": {"reasoning_tokens": 10},
-                },
-            },
+            request=chat.question(tokens="max_completion_tokens", model="the-model", reasoning_effort="low"),
+            reply=chat.REPLY,
+            answer=chat.ANSWER,
             shown={
                 "model_id": "the-model",
                 "rate_limit": {"requests_per_minute": 500},
@@ -323,49 +176,347 @@ class TestOpenai(ServiceTest):
         Case(
             task=CHAT,
             service_settings=SETTINGS,
-            inputs=Chat(messages=(Message(role="user", content="how big"),)),
+            inputs=chat.SHORT,
             path="/v1/chat/completions",
             headers=BEARER,
-            stream=STREAM,
-            stream_request={
-                "messages": [{"content": "how big", "role": "user"}],
-                "n": 1,
-                "model": "the-model",
-                "stream": True,
-                "stream_options": {"include_usage": True},
-            },
-            chunks=[
-                {
-                    "id": "c1",
-                    "choices": [{"delta": {"content": "", "role": "assistant"}, "index": 0}],
-                    "model": "m",
-                    "object": "chat.completion.chunk",
-                },
-                {
-                    "id": "c1",
-                    "choices": [{"delta": {"content": "Elástic"}, "index": 0}],
-                    "model": "m",
-                    "object": "chat.completion.chunk",
-                },
-                {
-                    "id": "c1",
-                    "choices": [{"delta": {"content": "search 🔎"}, "index": 0}],
-                    "model": "m",
-                    "object": "chat.completion.chunk",
-                },
-                {
-                    "id": "c1",
-                    "choices": [{"delta": {}, "finish_reason": "stop", "index": 0}],
-                    "model": "m",
-                    "object": "chat.completion.chunk",
-                },
-                {
-                    "id": "c1",
-                    "choices": [],
-                    "model": "m",
-                    "object": "chat.completion.chunk",
-                    "usage": {"completion_tokens": 2, "prompt_tokens": 1, "total_tokens": 3},
-                },
-            ],
+            request=chat.short(),
+            reply=chat.REPLY,
+            answer=chat.ANSWER,
+            stream=chat.STREAM,
+            stream_request=chat.short(stream=True, stream_options=chat.USAGE),
+            chunks=chat.CHUNKS,
         ),
     )
+    bad = (
+        Bad(COMPLETION, {}, faults=(REQUIRED, ONE_SECRET)),
+        Bad(COMPLETION, {**OAUTH2, "api_key": "sk-1"}, faults=(ONE_SECRET,)),
+        Bad(COMPLETION, {"api_key": "sk-1", "model_id": 5}, faults=(wrong_type("model_id", 5, "String"),)),
+        Bad(COMPLETION, {**SETTINGS, "client_id": "a"}, faults=(f"{TOGETHER}[scopes, token_url]",)),
+        Bad(
+            COMPLETION,
+            {"client_secret": "s", "model_id": "m"},
+            faults=(f"{TOGETHER}[client_id, scopes, token_url]",),
+        ),
+        Bad(
+            COMPLETION,
+            {"client_secret": "s", "model_id": "m", "client_id": "a", "scopes": ["b"]},
+            faults=(f"{TOGETHER}[token_url]",),
+        ),
+        Bad(
+            TEXT,
+            {**SETTINGS, "api_key": "", "dimensions": 0, "max_input_tokens": -1, "similarity": "euclid"},
+            faults=(
+                "[secret_settings] Invalid value empty string. [api_key] must be a non-empty string",
+                "[service_settings] Invalid value [euclid] received. [similarity] must be one of "
+                "[cosine, dot_product, l2_norm]",
+                f"[service_settings] Invalid value [0]. [dimensions] {POSITIVE}",
+                f"[service_settings] Invalid value [-1]. [max_input_tokens] {POSITIVE}",
+                ONE_SECRET,
+            ),
+        ),
+        Bad(
+            TEXT,
+            {**SETTINGS, "dimensions": "5", "rate_limit": {"requests_per_minute": 0}},
+            faults=(
+                wrong_type("dimensions", "5", "Integer"),
+                "[rate_limit] Invalid value [0]. [requests_per_minute] must be a positive long",
+            ),
+        ),
+        Bad(
+            TEXT,
+            {**SETTINGS, "rate_limit": {"requests_per_minute": 5.0, "foo": "bar"}},
+            faults=(
+                "Rate limit settings contain unknown entries [{foo=bar}]",
+                "field [requests_per_minute] is not of one of the expected types. The value [5.0] cannot be "
+                "converted to one of [Integer, Long]",
+            ),
+        ),
+        Bad(
+            TEXT,
+            {**SETTINGS, "url": "not a url"},
+            faults=(
+                "[service_settings] Invalid url [not a url] received for field [url]. Error: unable to parse "
+                "url [not a url]. Reason: Illegal character in url",
+            ),
+        ),
+        Bad(
+            COMPLETION,
+            SETTINGS,
+            {"user": "", "headers": {"a": 1}},
+            faults=(
+                "[task_settings] Invalid value empty string. [user] must be a non-empty string",
+                "Map field [headers] has an entry that is not valid, [a => 1]. Value type of [1] is not one "
+                "of [String].",
+            ),
+        ),
+        Bad(
+            COMPLETION,
+            {**SETTINGS, "dimensions": 3},
+            reason="Configuration contains settings [{dimensions=3}] unknown to the [openai] service",
+        ),
+    )
+    changes = (
+        Change(
+            task=TEXT,
+            stored=SETTINGS,
+            stored_task={"user": "me", "headers": {"a": "1", "b": "2"}},
+            service_settings={
+                "api_key": "sk-new",
+                "organization_id": "org-2",
+                "max_input_tokens": 5,
+                "rate_limit": {"requests_per_minute": 7},
+                "model_id": "the-model",
+            },
+            task_settings={"headers": {"c": "3"}},
+            shown={
+                "model_id": "the-model",
+                "organization_id": "org-2",
+                "max_input_tokens": 5,
+                "rate_limit": {"requests_per_minute": 7},
+            },
+            shown_task={"user": "me", "headers": {"c": "3"}},
+            secrets={"api_key": "sk-new"},
+        ),
+        Change(
+            task=COMPLETION,
+            stored=SETTINGS,
+            service_settings={"model_id": "another"},
+            faults=("[service_settings] does not allow the setting [model_id]",),
+        ),
+        Change(
+            task=COMPLETION,
+            stored=SETTINGS,
+            task_settings={"model": "another"},
+            faults=("[task_settings] does not allow the setting [model_id]",),
+        ),
+        Change(task=COMPLETION, stored=SETTINGS, service_settings={"client_id": "a"}, faults=(NOT_OAUTH2,)),
+        Change(
+            task=COMPLETION,
+            stored=OAUTH2,
+            service_settings={"client_secret": "new", "scopes": ["c"]},
+            shown={
+                "model_id": "the-model",
+                "rate_limit": {"requests_per_minute": 500},
+                "client_id": "an-app",
+                "scopes": ["c"],
+                "token_url": "{fake}/token",
+            },
+            secrets={"client_secret": "new"},
+        ),
+        Change(
+            task=COMPLETION,
+            stored=OAUTH2,
+            service_settings={"api_key": "sk-new"},
+            secrets={"api_key": "sk-new", "client_secret": None},
+        ),
+        Change(
+            task=COMPLETION,
+            stored=SETTINGS,
+            service_settings={"nonsense": 1},
+            reason="Configuration contains settings [{nonsense=1}] unknown to the [openai] service",
+        ),
+    )
+    refusals = (
+        Refusal(
+            task=TEXT,
+            status=400,
+            body={"error": {"message": "no"}},
+            reason=f"Received a bad request status code {FOR} status [400]. Error message: [no]",
+        ),
+        Refusal(
+            task=TEXT,
+            status=400,
+            body={"error": {"message": "Too long. Please reduce your prompt; or completion length."}},
+            reason=f"Received a content too large status code {FOR} status [400]. "
+            "Error message: [Too long. Please reduce your prompt; or completion length.]",
+            attempts=3,
+        ),
+        Refusal(
+            task=TEXT,
+            status=401,
+            body={"error": "no"},
+            reason=f"Received an authentication error status code {FOR} status [401]",
+        ),
+        Refusal(
+            task=TEXT,
+            status=404,
+            body={"error": {"message": "no model"}},
+            reason=f"Resource not found at [{{url}}] {FOR} status [404]. Error message: [no model]",
+        ),
+        Refusal(
+            task=TEXT,
+            status=413,
+            body=b"<html>",
+            reason=f"Received a content too large status code {FOR} status [413]",
+            attempts=3,
+        ),
+        Refusal(
+            task=COMPLETION,
+            status=413,
+            reason=f"Received a content too large status code {FOR} status [413]",
+        ),
+        Refusal(
+            task=TEXT,
+            status=422,
+            reason=f"Received an input validation error response {FOR} status [422]",
+        ),
+        Refusal(
+            task=TEXT,
+            status=429,
+            headers=LIMITS,
+            reason="Received a rate limit status code. Token limit [1000], remaining tokens [0]. "
+            f"Request limit [60], remaining requests [59] {FOR} status [429]",
+            attempts=3,
+        ),
+        Refusal(
+            task=COMPLETION,
+            status=429,
+            reason="Received a rate limit status code. Token limit [unknown], remaining tokens [unknown]. "
+            f"Request limit [unknown], remaining requests [unknown] {FOR} status [429]",
+            attempts=3,
+        ),
+        Refusal(
+            task=TEXT,
+            status=500,
+            reason=f"Received a server error status code {FOR} status [500]",
+            becomes=400,
+            attempts=3,
+        ),
+        Refusal(
+            task=TEXT,
+            status=502,
+            reason=f"Received a server error status code {FOR} status [502]",
+            becomes=400,
+        ),
+        Refusal(
+            task=TEXT,
+            status=503,
+            reason=f"Received a server busy error status code {FOR} status [503]",
+            becomes=400,
+            attempts=3,
+        ),
+        Refusal(task=TEXT, status=307, reason=f"Unhandled redirection {FOR} status [307]"),
+        Refusal(
+            task=TEXT,
+            status=418,
+            reason=f"Received an unsuccessful status code {FOR} status [418]",
+            becomes=400,
+        ),
+        Refusal(
+            task=CHAT,
+            status=400,
+            body={"error": {"message": "no", "type": "invalid_request_error", "param": "n", "code": "c"}},
+            reason=f"Received a bad request status code {FOR} status [400]. Error message: [no]",
+            kind="invalid_request_error",
+            code="c",
+            param="n",
+        ),
+        Refusal(
+            task=CHAT,
+            status=429,
+            body={"message": "no"},
+            reason="Received a rate limit status code. Token limit [unknown], remaining tokens [unknown]. "
+            f"Request limit [unknown], remaining requests [unknown] {FOR} status [429]",
+            attempts=3,
+            kind="ErrorResponse",
+            code="too_many_requests",
+        ),
+    )
+    replies = (
+        Broken(TEXT, b"{}", "Required [data]"),
+        Broken(TEXT, b'{"data": [{}]}', f"{WHERE}: Required [embedding]"),
+        Broken(
+            TEXT,
+            b'{"data": [{"embedding": 5}]}',
+            f"{WHERE}: [embedding] expected base64 string or float array, got token [VALUE_NUMBER]",
+        ),
+        Broken(
+            TEXT,
+            b'{"data": [{"embedding": [1.0, "2"]}]}',
+            f"{WHERE}: [embedding] expected base64 string or float array, got token [VALUE_STRING]",
+        ),
+        Broken(
+            TEXT,
+            b'{"data": [{"embedding": "AAAA"}]}',
+            f"{WHERE}: [embedding] base64-decoded length [3] is not a multiple of 4",
+        ),
+        Broken(TEXT, b'{"data": [{"embedding": "AAA"}]}', f"{WHERE}: [embedding] is not valid base64: "),
+        Broken(
+            TEXT, b'{"data": [{"embedding": "AAA\\nAA=="}]}', f"{WHERE}: [embedding] is not valid base64: "
+        ),
+        Broken(TEXT, b'{"data": [{"embedding": [1e39]}]}', "not finite"),
+        Broken(TEXT, b'{"data": [{"embedding": "AADAfw=="}]}', "not finite"),
+        Broken(TEXT, b'{"data": [{"embedding": [1]}, {"embedding": [1, 2]}]}', "differ in length"),
+        Broken(COMPLETION, b"{}", f"{LACKS} [choices] {IN_CHAT}"),
+        Broken(COMPLETION, b'{"choices": [{}]}', f"{LACKS} [message] {IN_CHAT}"),
+        Broken(COMPLETION, b'{"choices": [{"message": {"role": "x"}}]}', f"{LACKS} [content] {IN_CHAT}"),
+    )
+
+    async def test_one_prompt(self, fake: FakeUpstream) -> None:
+        """A completion takes one prompt."""
+        case = next(case for case in self.cases if case.task is COMPLETION)
+        error = await self.refused(case, fake, inputs=Texts(("a", "b")))
+        assert (error.status, error.reason) == (400, "OpenAI chat completions only accepts 1 input")
+        assert fake.requests == []
+
+    async def test_effort_is_what_reasoning_means_here(self, fake: FakeUpstream) -> None:
+        """Reasoning without an effort cannot be asked for."""
+        case = next(case for case in self.cases if case.task is CHAT)
+        error = await self.refused(case, fake, inputs=replace(chat.SHORT, reasoning=Reasoning(enabled=True)))
+        text = "OpenAI chat completion requires [reasoning.effort] to map to [reasoning_effort]"
+        assert (error.status, error.reason) == (400, text)
+
+    async def test_only_text_is_embedded(self, fake: FakeUpstream) -> None:
+        """The embedding task takes text, one piece to a vector."""
+        case = next(case for case in self.cases if case.task is EMBEDDING)
+        for group in ((Item("data:image/png;base64,AA==", "image"),), (Item("a"), Item("b"))):
+            error = await self.refused(case, fake, inputs=Contents((group,)))
+            assert error.status == 400
+        assert fake.requests == []
+
+    async def test_many_inputs_are_split(self, fake: FakeUpstream) -> None:
+        """More inputs than a request may hold go out in several, and come back in order."""
+        case = self.cases[1]
+        fake.answer(json={"data": [{"embedding": [0.5]}] * 2048})
+        fake.answer(json={"data": [{"embedding": [0.25]}]})
+        case = replace(
+            case, service_settings={**case.service_settings, "rate_limit": {"requests_per_minute": 10**9}}
+        )
+        result = await self.ask(case, fake, inputs=Texts(tuple(f"text {n}" for n in range(2049))))
+        assert isinstance(result, Embeddings)
+        assert result.vectors[:, 0].tolist() == [0.5] * 2048 + [0.25]
+        assert sorted(len(request.json["input"]) for request in fake.requests) == [1, 2048]
+
+    async def test_inputs_are_cut_to_the_token_limit(self, fake: FakeUpstream) -> None:
+        """Three characters a token leave, and the result says which inputs were cut."""
+        case = self.cases[0]
+        self.answer(case, fake)
+        result = await self.ask(case, fake, inputs=Texts(("a" * 301, "b" * 300)))
+        assert isinstance(result, Embeddings)
+        assert result.truncated == (0,)
+        assert fake.requests[0].json["input"] == ["a" * 300, "b" * 300]
+
+    async def test_token_is_fetched_with_the_client_credentials(self, fake: FakeUpstream) -> None:
+        """The token request is a form with the grant, the client and its scopes."""
+        case = next(case for case in self.cases if case.others)
+        self.answer(case, fake)
+        await self.ask(case, fake)
+        token = fake.requests[0]
+        assert (token.path, token.headers["content-type"]) == ("/token", "application/x-www-form-urlencoded")
+        assert parse_qs(token.body.decode()) == {
+            "grant_type": ["client_credentials"],
+            "client_id": ["an-app"],
+            "client_secret": ["very-secret"],
+            "scope": ["a b"],
+        }
+
+    def test_usage_is_read(self) -> None:
+        """What the provider counted is part of the result."""
+        call = SERVICE.calls[TEXT]
+        assert call.reply is not None
+        endpoint = self.endpoint(TEXT, SETTINGS)
+        body = b'{"data": [{"embedding": [1]}], "usage": {"prompt_tokens": 4, "total_tokens": 5}}'
+        result = call.reply(
+            Ask(endpoint=endpoint, inputs=chat.PROMPT), Reply(status=200, headers={}, body=body)
+        )
+        assert result.usage == Usage(given=4, used=4)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Chat
 from inferd.core.service import Ask, Call, Service
 from inferd.core.settings import (
@@ -27,6 +28,10 @@ def _url(path: str) -> Callable[[Ask], str]:
         return str(ask.settings.get("url") or f"{_BASE}/{path}")
 
     return url
+
+
+def _group(endpoint: Endpoint) -> tuple[Any, ...]:
+    return endpoint.secrets, endpoint.settings["model"]
 
 
 def _embeddings_body(ask: Ask) -> dict[str, Any]:
@@ -72,6 +77,7 @@ SERVICE = Service(
     rules=OPENAI_RULES,
     similarity="dot_product",
     truncates=True,
+    group=_group,
     embedding_batch=96,
     calls={
         TaskType.TEXT_EMBEDDING: Call(

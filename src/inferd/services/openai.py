@@ -1,5 +1,6 @@
 """OpenAI. https://platform.openai.com/docs/api-reference (contract: services/openai.md)"""
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -57,6 +58,7 @@ def _check_credentials(draft: Draft) -> None:
 
 
 def _check_update(draft: Draft, stored: Endpoint) -> None:
+    """A secret of the other kind takes the place of the stored one; OAuth2 must have been there from the start."""
     if draft.task_settings.pop("model_id", None) is not None:
         draft.fault("[task_settings] does not allow the setting [model_id]")
     given = [key for key in (*_OAUTH2, "client_secret") if key in draft.given]
@@ -66,10 +68,18 @@ def _check_update(draft: Draft, stored: Endpoint) -> None:
             "Please create a new Inference Endpoint with the OAuth2 settings instead."
         )
         return
+    secrets = [key for key in ("api_key", "client_secret") if key in draft.given]
+    if secrets:
+        draft.secrets = {key: value for key, value in draft.secrets.items() if key in secrets}
     _check_credentials(draft)
 
 
-def _url(default: str) -> Any:
+def _group(endpoint: Endpoint) -> tuple[Any, ...]:
+    facts = ("model_id", "url", "organization_id", "client_id", "token_url")
+    return endpoint.secrets, *(endpoint.settings.get(key) for key in facts)
+
+
+def _url(default: str) -> Callable[[Ask], str]:
     def url(ask: Ask) -> str:
         return str(ask.settings.get("url") or default)
 
@@ -204,6 +214,7 @@ SERVICE = Service(
     checked_update=_check_update,
     similarity="dot_product",
     truncates=True,
+    group=_group,
     embedding_batch=2048,
     calls={
         TaskType.TEXT_EMBEDDING: _embed,
