@@ -30,7 +30,8 @@ async def running(app: Application, **options) -> AsyncIterator[Server]:
     try:
         yield server
     finally:
-        server.stop()
+        if not app.draining:
+            server.stop()
         await task
 
 

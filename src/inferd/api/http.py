@@ -676,6 +676,8 @@ class _Exchange:
 
     def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
         headers = [_PRODUCT]
+        if self.app.draining:
+            headers.append((b"connection", b"close"))
         if response.content_type is not None:
             headers.append((b"content-type", response.content_type.encode("latin-1")))
         opaque = self.request._headers.get(b"x-opaque-id")

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inferd.api.elastic.problems import envelope
 from inferd.api.elastic.render import encode
-from inferd.api.http import Application, Request
+from inferd.api.http import METHODS, Application, Request
 from inferd.errors import IllegalArgument, InferdError
 
 log = logging.getLogger("inferd.server")
@@ -132,9 +132,9 @@ class Protocol(HttpToolsProtocol):
 
     def _unknown_method(self) -> InferdError | None:
         line = _REQUEST_LINE.match(self._last)
-        if line is None or not isinstance(self.config.loaded_app, Application):
-            return None
         app = self.config.loaded_app
+        if line is None or line[1].decode() in METHODS or not isinstance(app, Application):
+            return None
         path, _, query = line[2].partition(b"?")
         scope: dict[str, Any] = {
             "method": line[1].decode(),
@@ -283,6 +283,7 @@ def _config(app: Application, options: Options) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=int(options.keep_alive),
         timeout_graceful_shutdown=max(1, round(options.drain)),
         backlog=options.backlog,
