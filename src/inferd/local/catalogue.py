@@ -523,6 +523,21 @@ ELASTIC: tuple[Model, ...] = (
 """Elastic's property: nothing is fetched unless ``models.repository`` names a copy that the user may use. The facts
 are those of Elastic's public documentation; the shape is read from the copy's own config.json."""
 
+TRUE_NAMES: Mapping[str, str] = {
+    ".multilingual-e5-small": "intfloat/multilingual-e5-small",
+    ".multilingual-e5-small_linux-x86_64": "intfloat/multilingual-e5-small",
+}
+"""Elastic's names of models that are here under their authors' names: the same weights, no stand-ins."""
+
+STAND_INS: Mapping[str, str] = {
+    ".elser_model_1": ".minilm-sparse",
+    ".elser_model_2": ".minilm-sparse",
+    ".elser_model_2_linux-x86_64": ".minilm-sparse",
+    ".rerank-v1": ".minilm-late-interaction",
+}
+"""What answers, unless ``models.aliases`` or ``models.repository`` says otherwise, under names whose weights are
+Elastic's property. Every such answer says so."""
+
 _BY_ID = {model.id: model for model in MODELS}
 
 
