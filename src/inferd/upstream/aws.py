@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from inferd.core.secrets import Secret
 from inferd.core.service import Ask, Auth, Outgoing, Reply, Send, Tokens
+from inferd.core.settings import Draft, Setting
 from inferd.errors import StatusError
 from inferd.upstream.auth import fingerprint
 from inferd.upstream.failures import TooLarge, Unreachable, Unsendable
@@ -34,6 +35,51 @@ class Keys(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return "Keys(******)"
+
+
+# Settings of the services that sign (amazonbedrock.md, amazon_sagemaker.md)
+
+KEY_SETTINGS = (
+    Setting(
+        key="access_key",
+        label="Access Key",
+        description="A valid AWS access key that has permissions to use Amazon Bedrock.",
+        secret=True,
+        updatable=True,
+        listed_required=True,
+    ),
+    Setting(
+        key="secret_key",
+        label="Secret Key",
+        description="A valid AWS secret key that is paired with the access_key.",
+        secret=True,
+        updatable=True,
+        listed_required=True,
+    ),
+)
+"""The contract says required; here both or none."""
+
+
+def check_keys(draft: Draft) -> None:
+    """A fault when just one of the two keys is there."""
+    missing = [row.key for row in KEY_SETTINGS if row.key not in draft.secrets]
+    if len(missing) == 1:
+        draft.fault(f"[secret_settings] does not contain the required setting [{missing[0]}]")
+
+
+def check_changed_keys(draft: Draft) -> None:
+    """A fault when an _update brings just one of the two."""
+    missing = [row.key for row in KEY_SETTINGS if row.key not in draft.given]
+    if len(missing) == 1:
+        draft.fault(
+            f"[service_settings] [access_key] and [secret_key] must be updated together; missing: [{missing[0]}]"
+        )
+
+
+def endpoint_url(host: str, region: str) -> str:
+    """``https://<host>.<region>.amazonaws.com``, in China ``.com.cn``."""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://{host}.{quote(region, safe='')}.{domain}"
 
 
 def sigv4(service: str, region: Callable[[Ask], str] = lambda ask: str(ask.settings["region"])) -> Auth:
@@ -178,9 +224,8 @@ async def _web_identity(region: str, env: Mapping[str, str], send: Send) -> tupl
         "RoleSessionName": env.get("AWS_ROLE_SESSION_NAME") or "inferd",
         "WebIdentityToken": await asyncio.to_thread(_text, env["AWS_WEB_IDENTITY_TOKEN_FILE"]),
     }
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    url = f"https://sts.{quote(region, safe='')}.{domain}/"
+    url = f"{endpoint_url('sts', region)}/"
     return _read(
         await send(Outgoing(url=url, body=urlencode(form).encode(), headers=headers)), "web identity"
     )
