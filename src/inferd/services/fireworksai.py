@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from inferd.core.endpoint import Endpoint
 from inferd.core.service import Ask, Call, Service
 from inferd.core.settings import (
     API_KEY,
@@ -24,8 +25,23 @@ _EMBEDDINGS = "https://api.fireworks.ai/inference/v1/embeddings"
 _CHAT = "https://api.fireworks.ai/inference/v1/chat/completions"  # not confirmed
 
 
+_SHOWN = ("model_id", "url", "similarity", "dimensions", "max_input_tokens", "rate_limit")
+
+
+def _default(task: TaskType) -> str:
+    return _EMBEDDINGS if task is TaskType.TEXT_EMBEDDING else _CHAT
+
+
 def _url(ask: Ask) -> str:
-    return str(ask.settings.get("url") or _CHAT)
+    return str(ask.settings.get("url") or _default(ask.endpoint.task))
+
+
+def _shows(endpoint: Endpoint) -> dict[str, Any]:
+    """Embedding endpoints show the default URL too."""
+    settings = endpoint.settings
+    if endpoint.task is TaskType.TEXT_EMBEDDING:
+        settings = {"url": _EMBEDDINGS, **settings}
+    return {key: settings[key] for key in _SHOWN if key in settings}
 
 
 def _headers(ask: Ask) -> dict[str, str]:
@@ -49,13 +65,7 @@ SERVICE = Service(
     settings=(
         API_KEY,
         MODEL_ID,
-        Setting(
-            key="url",
-            label="URL",
-            url=True,
-            default={TaskType.TEXT_EMBEDDING: _EMBEDDINGS},
-            listed=False,
-        ),
+        Setting(key="url", label="URL", url=True, listed=False),
         SIMILARITY,
         replace(
             DIMENSIONS,
@@ -72,6 +82,7 @@ SERVICE = Service(
     group=lambda endpoint: (endpoint.secrets,),
     embedding_batch=256,
     cuts=False,
+    shows=_shows,
     calls={
         TaskType.TEXT_EMBEDDING: Call(
             post=_url,

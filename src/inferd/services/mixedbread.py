@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import InputType
 from inferd.core.results import Ranked, Ranking, Result
 from inferd.core.service import Ask, Call, Reply, Service
@@ -33,8 +34,17 @@ _URLS = {
 }
 
 
+_SHOWN = ("model_id", "url", "similarity", "dimensions", "max_input_tokens", "rate_limit")
+
+
 def _url(ask: Ask) -> str:
-    return str(ask.settings["url"])
+    return str(ask.settings.get("url") or _URLS[ask.endpoint.task])
+
+
+def _shows(endpoint: Endpoint) -> dict[str, Any]:
+    """The default URL is shown too."""
+    settings = {"url": _URLS[endpoint.task], **endpoint.settings}
+    return {key: settings[key] for key in _SHOWN if key in settings}
 
 
 def _rerank_body(ask: Ask) -> dict[str, Any]:
@@ -93,7 +103,7 @@ SERVICE = Service(
     settings=(
         API_KEY,
         MODEL_ID,
-        Setting(key="url", label="URL", url=True, default=_URLS, listed=False),
+        Setting(key="url", label="URL", url=True, listed=False),
         SIMILARITY,
         DIMENSIONS,
         MAX_INPUT_TOKENS,
@@ -104,7 +114,8 @@ SERVICE = Service(
     rules=MIXEDBREAD_RULES,
     similarity="cosine",  # not confirmed
     input_types=frozenset(InputType),
-    failed="Failed to send Mixedbread {task} request from inference entity id [{id}]",
+    shows=_shows,
+    failed="Failed to send Mixedbread {task} request from inference entity id [{id}]. Cause: {cause}",
     calls={
         TaskType.RERANK: Call(
             post=_url,
