@@ -39,28 +39,35 @@ def list_models(config: ConfigFile = None, models_dir: ModelsDir = None, json: J
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
+    """The models by task, then Elastic's names and who answers to them. Ids are never folded: they are for copying."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("model", "task"):
-        table.add_column(title, overflow="fold")
+    table.add_column("model", no_wrap=True)
     for title in ("dims", "tokens", "parameters"):
-        table.add_column(title, justify="right")
-    for title in ("licence", "state", "serves"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("licence", "state"):
+        table.add_column(title, no_wrap=True)
+    for task in dict.fromkeys(row["task_type"] for row in rows):
+        table.add_row(task, style="bold")
+        for row in (x for x in rows if x["task_type"] == task):
+            size = f", {_bytes(row['size'])}" if row["size"] else ""
+            numbers = (
+                str(row["dimensions"] or ""),
+                str(row["max_tokens"]),
+                f"{row['parameters_millions']} M",
+            )
+            table.add_row(f"  {row['id']}", *numbers, row["licence"], f"{row['state']}{size}")
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, 130)
+    console.print(table)
+    print("\nElastic's names")
     for row in rows:
-        table.add_row(
-            row["id"],
-            row["task_type"],
-            str(row["dimensions"] or ""),
-            str(row["max_tokens"]),
-            f"{row['parameters_millions']} M",
-            row["licence"],
-            row["state"] + (f", {_bytes(row['size'])}" if row["size"] else ""),
-            ", ".join([*row["serves"], *(f"{name} (stand-in)" for name in row["stands_in_for"])]),
-        )
-    Console(width=None if sys.stdout.isatty() else 240, markup=False).print(table)
+        for name in row["serves"]:
+            print(f"  {name} is {row['id']}")
+        for name in row["stands_in_for"]:
+            print(f"  {name} is answered by {row['id']}, a stand-in")
 
 
 def describe(config: "Config") -> list[dict[str, Any]]:
