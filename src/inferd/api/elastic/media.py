@@ -217,7 +217,7 @@ class _Loader(yaml.CSafeLoader):
     yaml_constructors = {
         key: value
         for key, value in yaml.SafeLoader.yaml_constructors.items()
-        if key is not None and key.rsplit(":", 1)[-1] in ("null", "bool", "int", "float", "str", "seq", "map")
+        if key is None or key.rsplit(":", 1)[-1] in ("null", "bool", "int", "float", "str", "seq", "map")
     }
 
 
