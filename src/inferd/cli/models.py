@@ -26,13 +26,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @models_app.command("list")
-def list_models(config: ConfigFile = None, models_dir: ModelsDir = None, json: Json = False) -> None:
+def list_models(
+    config: ConfigFile = None,
+    models_dir: ModelsDir = None,
+    json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", hidden=True)] = False,
+) -> None:
     """List the models: what they do, what they cost, whether they are here.
 
     Example: inferd models list --json
     """
     rows = describe(_load(config, models_dir))
-    if json:
+    if markdown:
+        print(markdown_table(rows))
+    elif json:
         _print(rows)
     else:
         _print_table(rows)
@@ -101,6 +108,31 @@ def describe(config: "Config") -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The catalogue as docs/models.md prints it; a test compares the two."""
+    from inferd.local.catalogue import MODELS
+
+    lines = [
+        "| model | task | dimensions | tokens | parameters | before a query · before a passage | licence |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row, model in zip(rows, MODELS, strict=False):
+        prefixes = [x.replace("\n", "⏎") for x in (model.query_prefix, model.passage_prefix)]
+        shown = " · ".join(f"`{x}`" if x else "–" for x in prefixes) if any(prefixes) else ""
+        shown = "query without a model" if model.query_idf else shown
+        cells = (
+            f"`{row['id']}`",
+            row["task_type"],
+            str(row["dimensions"] or ""),
+            str(row["max_tokens"]),
+            f"{row['parameters_millions']} M",
+            shown,
+            row["licence"],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def answered_names(config: "Config") -> Mapping[str, tuple[str, bool]]:
