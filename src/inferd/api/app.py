@@ -14,15 +14,17 @@ from pathlib import Path
 
 from inferd import __version__, services
 from inferd.actions.house import House
-from inferd.api import routes
+from inferd.api import openai, routes
 from inferd.api.elastic import media, problems
 from inferd.api.elastic.handlers import Elastic
-from inferd.api.guard import Guard, Open
+from inferd.api.guard import Guard, Open, Secured
 from inferd.api.http import Application, Dialect, Limits, Router
 from inferd.api.server import Options, Server, loop_factory
 from inferd.config import Config, ConfigError
 from inferd.errors import InferdError
 from inferd.local.host import Host, HostOptions
+from inferd.security.authentication import Authenticator
+from inferd.security.bootstrap import SUPERUSER, ensure_superuser
 from inferd.store import SecretBox, Store
 from inferd.upstream.client import Upstream
 
@@ -38,7 +40,12 @@ def application(house: House, guard: Guard) -> Application:
         check=media.check,
         check_body=media.check_body,
     )
-    router = Router([(elastic, routes.elastic(Elastic(house, guard)))])
+    router = Router(
+        [
+            (elastic, routes.elastic(Elastic(house, guard))),
+            (openai.dialect(guard), openai.routes(openai.OpenAI(house, guard), routes.READ, routes.INFER)),
+        ]
+    )
     http = house.config.http
     limits = Limits(body=http.max_body_mb << 20, body_idle=http.body_timeout)
     return Application(router, limits=limits)
@@ -148,19 +155,42 @@ async def serve(config: Config) -> None:
         client_ca=config.tls.client_ca,
         drain=config.http.drain,
     )
-    async with open_house(config) as house:
-        guard = await make_guard(house)
+    async with open_house(config) as house, guarding(house) as guard:
         server = Server(application(house, guard), options)
         scheme = "https" if config.tls.cert else "http"
         print(f"inferd {__version__} listens on {scheme}://{config.http.host}:{server.port}", file=sys.stderr)
         await server.serve()
 
 
-async def make_guard(house: House) -> Guard:
-    if house.config.security.enabled:
-        raise ConfigError("not joined yet")
-    log.warning("SECURITY IS OFF: whoever reaches this address may do everything")
-    return Open()
+@asynccontextmanager
+async def guarding(house: House) -> AsyncIterator[Guard]:
+    """The guard that the configuration asks for; at the first start the superuser's password is printed."""
+    security = house.config.security
+    if not security.enabled:
+        log.warning("SECURITY IS OFF: whoever reaches this address may do everything")
+        yield Open()
+        return
+    identities = house.store.identities
+    authenticator = Authenticator(identities, cache_seconds=security.cache_seconds)
+    try:
+        fresh = await ensure_superuser(
+            identities.users, authenticator.passwords, house.config.elastic_password
+        )
+        if fresh is not None:
+            print(FIRST_START.format(user=SUPERUSER, password=fresh.reveal()), file=sys.stderr)
+        yield Secured(authenticator)
+    finally:
+        authenticator.close()
+
+
+FIRST_START = """
+The superuser was created. This password is shown once and never again:
+
+    user      {user}
+    password  {password}
+
+Another one: inferd reset-password {user}
+"""
 
 
 def run(config: Config) -> int:

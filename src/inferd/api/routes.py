@@ -15,6 +15,10 @@ _WRITE = "cluster:admin/xpack/inference/"
 GET_ACTION = f"{_READ}get"
 INFER_ACTION = f"{_READ}post"
 
+READ = (GET_ACTION, MONITOR)
+INFER = (INFER_ACTION, MONITOR)
+"""Action and privileges of the other dialects' routes."""
+
 
 def _row(
     method: str,

@@ -1,0 +1,266 @@
+"""Credentials into principals (api.md 12.1, 12.2): Basic, ApiKey and Bearer, with the contract's texts for what is wrong."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from inferd.core.identities import ApiKey, Role, User
+from inferd.core.secrets import Secret
+from inferd.errors import SecurityError
+from inferd.security.delays import Delays
+from inferd.security.passwords import Passwords
+from inferd.security.principal import Principal, grant
+from inferd.security.privileges import BUILT_IN
+
+MAX_HEADER = 16_384
+"""Characters of an Authorization header that are looked at; a longer one is a wrong credential."""
+
+_ANONYMOUS = (
+    "unable to authenticate with provided credentials and anonymous access is not allowed for this request"
+)
+
+
+class Users(Protocol):
+    def get(self, id: str) -> User | None: ...
+
+
+class Roles(Protocol):
+    def get(self, id: str) -> Role | None: ...
+
+
+class ApiKeys(Protocol):
+    def get(self, id: str) -> ApiKey | None: ...
+
+
+class Identities(Protocol):
+    """Who may call, as the store holds it; look-ups do not wait."""
+
+    @property
+    def users(self) -> Users: ...
+
+    @property
+    def roles(self) -> Roles: ...
+
+    @property
+    def api_keys(self) -> ApiKeys: ...
+
+
+class Origin(Struct, frozen=True):
+    """Where a request comes from: for texts, delays and the audit log."""
+
+    uri: str
+    address: str
+    secure: bool
+
+
+class _Known(Struct, frozen=True):
+    """A credential that was verified, and what it was verified against."""
+
+    user: str
+    version: int
+    until: float
+
+
+class Authenticator:
+    """Verified passwords are remembered for a short time under a keyed hash, so that each request does not pay for argon2.
+
+    What is remembered is void as soon as the user is changed. API keys are 128 random bits: one SHA-256 verifies them.
+    """
+
+    def __init__(
+        self,
+        identities: Identities,
+        *,
+        cache_seconds: float = 60.0,
+        cache_size: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._identities = identities
+        self.passwords = Passwords()
+        self.delays = Delays(clock)
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._cache_seconds = cache_seconds
+        self._cache_size = cache_size
+        self._salt = os.urandom(32)
+        self._clock = clock
+        self._now = now
+
+    def close(self) -> None:
+        self.passwords.close()
+
+    async def authenticate(self, authorization: str | None, origin: Origin) -> Principal:
+        """The principal, or a 401 ``SecurityError``."""
+        if not authorization:
+            raise refused(f"missing authentication credentials for REST request [{origin.uri}]", origin)
+        if len(authorization) > MAX_HEADER:
+            raise refused(_ANONYMOUS, origin)
+        scheme, _, credential = authorization.strip().partition(" ")
+        credential = credential.strip()
+        match scheme.lower():
+            case "basic":
+                return await self._basic(credential, origin)
+            case "apikey":
+                return await self._api_key(credential, origin, "API key")
+            case "bearer":
+                return await self._api_key(credential, origin, "oauth2 token")
+        raise refused(f"missing authentication credentials for REST request [{origin.uri}]", origin)
+
+    # Users
+
+    async def _basic(self, credential: str, origin: Origin) -> Principal:
+        decoded = _decoded(credential)
+        name, colon, password = decoded.partition(":")
+        if not colon:
+            raise refused(
+                f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin
+            )
+        if not await self._password_ok(name, Secret(password), origin):
+            raise refused(
+                f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin
+            )
+        user = self._identities.users.get(name)
+        if user is None or not user.enabled:
+            raise refused(
+                f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin
+            )
+        return self.principal(user)
+
+    async def _password_ok(self, name: str, password: Secret, origin: Origin) -> bool:
+        user = self._identities.users.get(name)
+        mark = self._mark(name, password)
+        known = self._known.get(mark)
+        if known is not None and user is not None and user.enabled:
+            if known.version == user.version and known.until > self._clock():
+                return True
+            del self._known[mark]
+        await self.delays.wait(origin.address, name)
+        stored = user.password_hash if user is not None and user.enabled else None
+        if not await self.passwords.verify(stored, password):
+            self.delays.failed(origin.address, name)
+            return False
+        self.delays.succeeded(origin.address, name)
+        if user is not None:
+            self._remember(mark, _Known(user.name, user.version, self._clock() + self._cache_seconds))
+        return True
+
+    def _mark(self, name: str, password: Secret) -> bytes:
+        raw = f"{len(name)}:{name}:{password.reveal()}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._salt, raw, "sha256")
+
+    def _remember(self, mark: bytes, known: _Known) -> None:
+        self._known[mark] = known
+        while len(self._known) > self._cache_size:
+            self._known.popitem(last=False)
+
+    def principal(self, user: User, *, realm: str = "native1", realm_type: str = "native") -> Principal:
+        found, missing = self._roles(user.roles)
+        return Principal(
+            username=user.name,
+            roles=tuple(found),
+            missing_roles=tuple(missing),
+            grants=(grant(found.values()),),
+            user=user,
+            realm=realm,
+            realm_type=realm_type,
+        )
+
+    def _roles(self, names: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        found: dict[str, dict[str, Any]] = {}
+        missing = []
+        for name in names:
+            stored = self._identities.roles.get(name)
+            descriptor = BUILT_IN.get(name) or (stored.descriptor if stored is not None else None)
+            if descriptor is None:
+                missing.append(name)
+            else:
+                found[name] = descriptor
+        return found, missing
+
+    def descriptors(self, user: User) -> dict[str, dict[str, Any]]:
+        """The user's roles as they stand, by name: what a new API key is limited by."""
+        return self._roles(user.roles)[0]
+
+    # API keys
+
+    async def _api_key(self, credential: str, origin: Origin, kind: str) -> Principal:
+        id, colon, secret = _decoded(credential).partition(":")
+        if not colon:
+            raise self._key_refused(f"{kind}: malformed credential", origin)
+        key = self._identities.api_keys.get(id)
+        await self.delays.wait(origin.address, f"\0{id}")
+        if key is None:
+            self.delays.failed(origin.address, f"\0{id}")
+            raise self._key_refused(f"API key: unable to find apikey with id {_shown(id)}", origin)
+        if not key_matches(key.secret_hash, Secret(secret)):
+            self.delays.failed(origin.address, f"\0{id}")
+            raise self._key_refused(f"API key: invalid credentials for API key [{_shown(id)}]", origin)
+        if key.invalidated is not None:
+            raise self._key_refused(f"API key: api key [{id}] has been invalidated", origin)
+        if key.expiration is not None and key.expiration <= self._now() * 1000:
+            raise self._key_refused("API key: api key is expired", origin)
+        return self.key_principal(key)
+
+    def _key_refused(self, why: str, origin: Origin) -> SecurityError:
+        return refused(_ANONYMOUS, origin, members={"additional_unsuccessful_credentials": why})
+
+    def key_principal(self, key: ApiKey) -> Principal:
+        """Limited by its owner's rights at creation and, where it has any, by its own descriptors."""
+        grants = [grant(key.limited_by.values())]
+        if key.role_descriptors:
+            grants.append(grant(key.role_descriptors.values()))
+        return Principal(
+            username=key.owner,
+            grants=tuple(grants),
+            user=self._identities.users.get(key.owner),
+            api_key=key,
+            realm="_es_api_key",
+            realm_type="_es_api_key",
+            authentication_type="api_key",
+        )
+
+
+def hash_key(secret: Secret) -> str:
+    """Salted SHA-256: enough for a secret of 128 random bits."""
+    salt = os.urandom(16)
+    return f"ssha256${salt.hex()}${hashlib.sha256(salt + secret.reveal().encode()).hexdigest()}"
+
+
+def key_matches(stored: str, secret: Secret) -> bool:
+    """Compared in constant time."""
+    _, salt, digest = stored.split("$")
+    given = hashlib.sha256(bytes.fromhex(salt) + secret.reveal().encode("utf-8", "surrogatepass")).hexdigest()
+    return hmac.compare_digest(given, digest)
+
+
+def _decoded(credential: str) -> str:
+    """Base64 of UTF-8; what cannot be read is a credential without a colon."""
+    try:
+        return base64.b64decode(credential + "=" * (-len(credential) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _shown(name: str) -> str:
+    """A name somebody sent, short enough for a message."""
+    return name if len(name) <= 256 else f"{name[:256]}…"
+
+
+def challenges(secure: bool) -> list[tuple[str, str]]:
+    """``WWW-Authenticate``, three headers over TLS, two over plain HTTP (api.md 12.2)."""
+    offered = ['Basic realm="security", charset="UTF-8"', 'Bearer realm="security"', "ApiKey"]
+    if not secure:
+        del offered[1]
+    return [("WWW-Authenticate", value) for value in offered]
+
+
+def refused(reason: str, origin: Origin, *, members: dict[str, Any] | None = None) -> SecurityError:
+    return SecurityError(reason, status=401, headers=challenges(origin.secure), members=members)
