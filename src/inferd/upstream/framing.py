@@ -50,6 +50,19 @@ class JsonLines:
         return [Event(data=line.decode("utf-8", "replace")) for line in lines if line.strip()]
 
 
+class SseOrJsonLines(Sse):
+    """Lines that start with a brace are JSON by themselves, the others server-sent events."""
+
+    def _events(self, lines: list[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for line in lines:
+            if line.startswith(b"{"):
+                events.append(Event(data=line.decode("utf-8", "replace")))
+            else:
+                events += super()._events([line])
+        return events
+
+
 class JsonArray:
     """The members of one JSON array that is written piece by piece (Google without ``alt=sse``)."""
 
@@ -192,6 +205,7 @@ def _headers(raw: bytes) -> dict[str, str]:
 _FRAMERS: dict[Framing, type[Framer]] = {
     Framing.SSE: Sse,
     Framing.LINES: JsonLines,
+    Framing.SSE_OR_LINES: SseOrJsonLines,
     Framing.JSON_ARRAY: JsonArray,
     Framing.AWS: AwsFrames,
 }

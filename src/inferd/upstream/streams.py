@@ -43,6 +43,7 @@ class ChunkStream(AsyncIterator[Chunk]):
         self._framer = framer(errand.call.framing)
         self._ready: deque[Chunk] = deque()
         self._failure: Exception | None = None
+        self._framed = False
         self._started = False
         self._done = False
         self.received = 0
@@ -98,10 +99,13 @@ class ChunkStream(AsyncIterator[Chunk]):
     def _take(self, data: bytes) -> bool:
         """The chunks of these bytes (none: the stream's end); True when the provider said that it is done."""
         for event in self._framer.feed(data) if data else self._framer.end():
+            self._framed = True
             if self._framer.is_last(event):
                 return True
             self._ready.extend(self._chunks(event))
             self._started = self._started or bool(self._ready)
+        if not data and self.received and not self._framed:
+            raise BadReply("The response is not a stream of events")
         return False
 
     def _chunks(self, event: Event) -> list[Chunk]:
