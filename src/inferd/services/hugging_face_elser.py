@@ -29,7 +29,7 @@ SERVICE = Service(
     embedding_batch=20,
     calls={
         TaskType.SPARSE_EMBEDDING: Call(
-            post=_url, body=hugging_face.inputs_body, reply=hugging_face.sparse, verb="ELSER"
+            post=_url, body=hugging_face.inputs_body, reply=hugging_face.sparse, verb="sparse embeddings"
         )
     },
 )

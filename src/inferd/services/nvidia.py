@@ -3,12 +3,11 @@
 from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from inferd.core.inputs import InputType
 from inferd.core.results import Ranked, Ranking, Result
-from inferd.core.service import Ask, BadReply, Call, Reply, Service
+from inferd.core.service import Ask, Call, Reply, Service
 from inferd.core.settings import (
     API_KEY,
     DIMENSIONS,
@@ -22,6 +21,7 @@ from inferd.core.tasks import TaskType
 from inferd.upstream.auth import bearer
 from inferd.upstream.faults import OPENAI_RULES, openai_fault, typed
 from inferd.wire import openai
+from inferd.wire.replies import decode, float32
 from inferd.wire.texts import documents, input_type, query, texts
 
 _URLS = {
@@ -72,11 +72,8 @@ _rankings = msgspec.json.Decoder(_Rankings)
 
 def _ranking(ask: Ask, reply: Reply) -> Result:
     """The provider's whole ranking in its order: ``top_n`` is neither sent nor applied."""
-    try:
-        found = _rankings.decode(reply.body).rankings
-    except (msgspec.DecodeError, ValueError) as bad:
-        raise BadReply(f"Failed to parse the response: {bad}") from None
-    return Ranking(items=tuple(Ranked(index=r.index, score=float(np.float32(r.logit))) for r in found))
+    found = decode(_rankings, reply.body).rankings
+    return Ranking(items=tuple(Ranked(index=r.index, score=float32(r.logit)) for r in found))
 
 
 _chat_body = openai.chat_body(tokens_field="max_tokens", usage=False)

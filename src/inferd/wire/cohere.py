@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from inferd.core.results import (
     Choice,
@@ -24,6 +23,7 @@ from inferd.core.results import (
 from inferd.core.service import Ask, BadReply, Event, Reply
 from inferd.errors import UpstreamError
 from inferd.wire.openai import decode_object, stack
+from inferd.wire.replies import float32, integers
 from inferd.wire.texts import documents, input_type, query, return_documents, texts, top_n
 
 INPUT_TYPES = {
@@ -83,7 +83,7 @@ def ranked(item: Any) -> Ranked:
     if document is not None and not isinstance(document, dict | str):
         raise BadReply("Failed to parse the response: [document] must be an object")
     text = document.get("text") if isinstance(document, dict) else document
-    return Ranked(index=index, score=float(np.float32(score)), text=text if isinstance(text, str) else None)
+    return Ranked(index=index, score=float32(score), text=text if isinstance(text, str) else None)
 
 
 def billed(body: dict[str, Any]) -> Usage | None:
@@ -134,17 +134,9 @@ def _embeddings(kind: str, rows: list[Any], body: dict[str, Any]) -> Embeddings:
     try:
         if kind == "float":
             return Embeddings(vectors=stack(msgspec.convert(rows, list[list[float]])), usage=billed(body))
-        integers = msgspec.convert(rows, list[list[int]])
+        vectors = integers(msgspec.convert(rows, list[list[int]]))
     except msgspec.ValidationError as bad:
         raise BadReply(f"Failed to parse the response: {bad}") from None
-    for row in integers:
-        if len(row) != len(integers[0]):
-            raise BadReply("The embeddings of one response differ in length")
-        for value in row:
-            if not -128 <= value <= 127:
-                raise BadReply(f"Value [{value}] is out of range for a byte")
-    width = len(integers[0]) if integers else 0
-    vectors = np.asarray(integers, dtype=np.int8).reshape(len(integers), width)
     return Embeddings(vectors=vectors, element=_KNOWN[kind], usage=billed(body))
 
 

@@ -6,12 +6,13 @@ https://huggingface.github.io/text-embeddings-inference/ (contract: services/hug
 from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
-from inferd.core.results import Embeddings, Ranked, Ranking, Result, Sparse, SparseVector
+from inferd.core.results import Embeddings, Ranked, Ranking, Result, Sparse
 from inferd.core.service import Ask, BadReply, Fault, Reply
 from inferd.wire.openai import stack
+from inferd.wire.replies import decode, float32
+from inferd.wire.replies import sparse as sparse_vector
 from inferd.wire.texts import documents, query, return_documents, texts, top_n
 
 
@@ -33,13 +34,6 @@ _sparse = msgspec.json.Decoder(list[dict[str, float]])
 _scores = msgspec.json.Decoder(list[_Score])
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, ValueError) as bad:
-        raise BadReply(f"Failed to parse the response: {bad}") from None
-
-
 def inputs_body(ask: Ask) -> dict[str, Any]:
     return {"inputs": texts(ask)}
 
@@ -47,8 +41,9 @@ def inputs_body(ask: Ask) -> dict[str, Any]:
 def dense(ask: Ask, reply: Reply) -> Result:
     """``[[…], …]`` or ``{"embeddings": [[…], …]}``."""
     if not reply.body.lstrip().startswith(b"{"):
-        return Embeddings(vectors=stack(_decode(_rows, reply.body)))
-    found = _decode(_dense, reply.body).embeddings
+        rows = decode(_rows, reply.body)
+        return Embeddings(vectors=stack(rows))
+    found = decode(_dense, reply.body).embeddings
     if found is msgspec.UNSET:
         raise BadReply("Failed to find required field [embeddings] in Hugging Face embeddings response")
     return Embeddings(vectors=stack(found))
@@ -56,13 +51,7 @@ def dense(ask: Ask, reply: Reply) -> Result:
 
 def sparse(ask: Ask, reply: Reply) -> Result:
     """``[{"token": weight, …}, …]``; the upstream client marks what it had to cut."""
-    return Sparse(vectors=tuple(_sparse_vector(item) for item in _decode(_sparse, reply.body)))
-
-
-def _sparse_vector(item: dict[str, float]) -> SparseVector:
-    pairs = sorted(item.items(), key=lambda pair: -pair[1])
-    weights = stack([[weight for _, weight in pairs]])[0]
-    return SparseVector(tokens=tuple(token for token, _ in pairs), weights=weights)
+    return Sparse(vectors=tuple(sparse_vector(item.items()) for item in decode(_sparse, reply.body)))
 
 
 def rerank_body(ask: Ask) -> dict[str, Any]:
@@ -76,7 +65,7 @@ def rerank_body(ask: Ask) -> dict[str, Any]:
 
 def ranking(ask: Ask, reply: Reply) -> Result:
     """Sorted by score here, whatever the server's order, and cut to ``top_n`` again."""
-    items = sorted((_ranked(item) for item in _decode(_scores, reply.body)), key=lambda r: -r.score)
+    items = sorted((_ranked(item) for item in decode(_scores, reply.body)), key=lambda r: -r.score)
     return Ranking(items=tuple(items[: top_n(ask)]))
 
 
@@ -87,9 +76,7 @@ def _ranked(item: _Score) -> Ranked:
     text = item.text
     if text is None and isinstance(item.document, dict):
         text = item.document.get("text")
-    return Ranked(
-        index=item.index, score=float(np.float32(score)), text=text if isinstance(text, str) else None
-    )
+    return Ranked(index=item.index, score=float32(score), text=text if isinstance(text, str) else None)
 
 
 def chat_fault(body: bytes) -> Fault:
