@@ -130,22 +130,11 @@ def _pretty(value: Any, line: bytes, out: io.BytesIO) -> None:
         out.write(orjson.dumps(value))
 
 
-class _Dumper(yaml.CSafeDumper):
-    """Strings in double quotes, as the reference writes them; member names plain where they can be."""
-
-
-def _text(dumper: yaml.CSafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value)
-
-
-_Dumper.add_representer(str, _text)
-
-
 def to_yaml(value: Any) -> bytes:
     """Starts with ``---`` on a line of its own."""
     text = yaml.dump(
         value,
-        Dumper=_Dumper,
+        Dumper=yaml.CSafeDumper,
         explicit_start=True,
         default_flow_style=False,
         sort_keys=False,
