@@ -13,7 +13,9 @@ from inferd.store import Store
 Open = Callable[..., Awaitable[Store]]
 
 
-def write_until_killed(home: Path, prefix: str, seconds: float) -> tuple[dict[str, int], dict[str, int], int]:
+def write_until_killed(
+    home: Path, prefix: str, writes: int, pause: float
+) -> tuple[dict[str, int], dict[str, int], int]:
     """What was acknowledged last of each id, what was begun and not acknowledged, and how many writes there were."""
     script = Path(__file__).with_name("killed_writer.py")
     with subprocess.Popen(
@@ -23,14 +25,17 @@ def write_until_killed(home: Path, prefix: str, seconds: float) -> tuple[dict[st
         text=True,
     ) as writer:
         assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n", writer.stderr
-        time.sleep(seconds)
+        assert writer.stderr is not None
+        output = "".join(writer.stdout.readline() for _ in range(1 + 2 * writes))
+        time.sleep(pause)
         writer.kill()
-        output = writer.stdout.read()
-        writer.stderr and writer.stderr.read()
+        output += writer.stdout.read()
+        errors = writer.stderr.read()
+    assert output.startswith("ready\n"), errors
+    assert not errors
     done: dict[str, int] = {}
     begun: dict[str, int] = {}
-    lines = [line.split() for line in output.split("\n")[:-1]]
+    lines = [line.split() for line in output.split("\n")[1:-1]]
     for word, id, value in lines:
         if word == "try":
             begun[id] = int(value)
@@ -47,7 +52,9 @@ async def test_nothing_acknowledged_is_lost(open_store: Open, home: Path) -> Non
     writes = 0
     for life in range(6):
         prefix = "ab"[life % 2]
-        done, begun, count = write_until_killed(home, prefix, chance.uniform(0.02, 0.4))
+        done, begun, count = write_until_killed(
+            home, prefix, chance.randrange(1, 40), chance.uniform(0, 0.03)
+        )
         known |= done
         writes += count
         store = await open_store()

@@ -1,7 +1,6 @@
 """Secrets under a new key, whatever happens meanwhile."""
 
 import asyncio
-import os
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +24,17 @@ def keys(home: Path) -> list[str]:
     return (home / "secret.key").read_text().split()
 
 
+def sealed_secrets(home: Path) -> list[bytes]:
+    with sqlite3.connect(home / "inferd.db") as connection:
+        found = [row[0] for row in connection.execute("SELECT sealed FROM secrets")]
+    connection.close()
+    return found
+
+
+def files(home: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in home.iterdir())
+
+
 def key_ids(home: Path) -> set[str]:
     with sqlite3.connect(home / "inferd.db") as connection:
         found = {row[0] for row in connection.execute("SELECT key_id FROM secrets")}
@@ -39,24 +49,23 @@ async def test_a_key_file_gets_a_new_key(open_store: Open, home: Path, url: str,
         await store.create(endpoint(f"e{n}"))
     await store.close()
     before, ids = keys(home), key_ids(home)
-    with sqlite3.connect(home / "inferd.db") as connection:
-        sealed = [row[0] for row in connection.execute("SELECT sealed FROM secrets")]
-    connection.close()
+    sealed = sealed_secrets(home)
     assert await rotate(url, SecretBox.at(home / "secret.key")) == 3
     assert len(keys(home)) == 1
     assert keys(home) != before
     assert len(key_ids(home)) == 1
     assert key_ids(home) != ids
-    left = b"".join((home / name).read_bytes() for name in os.listdir(home))
-    assert not any(old in left for old in sealed)
+    assert not any(old in files(home) for old in sealed)
     assert [e.secret() for e in (await open_store()).all()] == [f"key of e{n}" for n in range(3)]
 
 
 async def test_a_running_server_follows(open_store: Open, home: Path, url: str, endpoint: Make) -> None:
-    """During and after a rotation it reads and writes; what it writes afterwards is under the new key."""
+    """After a rotation it reads and writes under the new key; what the old key opened is in no file, open as they are."""
     server = await open_store(poll=0.02)
     await server.create(endpoint("a"))
+    sealed = sealed_secrets(home)
     await rotate(url, SecretBox.at(home / "secret.key"))
+    assert not any(old in files(home) for old in sealed)
     await server.create(endpoint("b"))
     assert len(key_ids(home)) == 1
     other = await open_store()

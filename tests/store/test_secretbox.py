@@ -15,7 +15,7 @@ from inferd.core.endpoint import Endpoint
 from inferd.core.secrets import Secret
 from inferd.errors import StatusError, StorageError
 from inferd.store import SecretBox, Store
-from inferd.store.secretbox import Unreadable
+from inferd.store.secretbox import Key, Unreadable, _write
 
 Open = Callable[..., Awaitable[Store]]
 Make = Callable[..., Endpoint]
@@ -125,6 +125,20 @@ async def test_servers_that_start_at_once_share_one_key(home: Path, open_store: 
         await store.create(endpoint(f"e{n}"))
     last = await open_store()
     assert [found.secret() for found in last.all()] == [f"key of e{n}" for n in range(5)]
+
+
+def test_a_key_file_is_never_made_over_another(tmp_path: Path) -> None:
+    """Of two first starts whose looks both found nothing, the first to write wins and the second uses its key."""
+    path = tmp_path / "secret.key"
+    slow, fast = SecretBox.at(path), SecretBox.at(path)
+    slow.refresh()
+    fast.prepare(())
+    before = path.read_text()
+    _write(path, [Key(b"k" * 32)], replace=False)
+    assert path.read_text() == before
+    slow.prepare(())
+    assert slow.newest.id == fast.newest.id
+    assert os.listdir(tmp_path) == ["secret.key"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])

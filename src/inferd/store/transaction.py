@@ -131,12 +131,13 @@ class Transaction:
         self._forget(kind, owner)
         if not secrets:
             return
-        if not self.box.knows(self._key_id):
+        if not self.box.knows(
+            self._key_id
+        ):  # under the write lock, so a rotation was before this or comes after
             raise StorageError(
                 f"the secrets of this store are sealed with another key [{self._key_id}] since this server "
                 "started: give it that key and start it again"
             )
-        self.box.refresh()  # under the write lock: a rotation either saw this row or is seen here
         for name, value in secrets.items():
             self._insert_secret(kind, owner, _storable(name), value)
         self._use_key(self.box.newest.id)
