@@ -14,7 +14,7 @@ from pathlib import Path
 
 from inferd import __version__, services
 from inferd.actions.house import House
-from inferd.api import openai, routes
+from inferd.api import cohere, openai, routes, tei
 from inferd.api.elastic import media, problems
 from inferd.api.elastic.handlers import Elastic
 from inferd.api.guard import Guard, Open, Secured
@@ -44,6 +44,8 @@ def application(house: House, guard: Guard) -> Application:
         [
             (elastic, routes.elastic(Elastic(house, guard))),
             (openai.dialect(guard), openai.routes(openai.OpenAI(house, guard), routes.READ, routes.INFER)),
+            (cohere.dialect(guard), cohere.routes(cohere.Cohere(house, guard), routes.INFER)),
+            (tei.dialect(guard), tei.routes(tei.Tei(house, guard), routes.READ, routes.INFER)),
         ]
     )
     http = house.config.http
