@@ -76,6 +76,7 @@ class Request:
         "_segments",
         "deadline",
         "dialect",
+        "has_body",
         "limits",
         "media",
         "method",
@@ -107,6 +108,11 @@ class Request:
         self._body: bytes | None = None
         self.deadline = 0.0
         """While the body is read: the moment of the loop's clock at which that takes too long."""
+        length = self._headers.get(b"content-length")
+        self.has_body = (
+            length is not None and length.strip(b"0") != b""
+        ) or b"transfer-encoding" in self._headers
+        """A body was announced; a chunked one may still turn out empty."""
         self.received = not self.has_body
         """The body has been read to its end, or there is none."""
 
@@ -171,12 +177,6 @@ class Request:
     def client_certificate(self) -> dict[str, Any] | None:
         """A verified client certificate as `ssl.SSLSocket.getpeercert` gives it."""
         return self.scope.get("client_certificate")
-
-    @property
-    def has_body(self) -> bool:
-        """A body was announced; a chunked one may still turn out empty."""
-        length = self._headers.get(b"content-length")
-        return (length is not None and length.strip(b"0") != b"") or b"transfer-encoding" in self._headers
 
     async def body(self) -> bytes:
         """The whole body, decompressed.
@@ -477,7 +477,8 @@ class Application:
         self.router = router
         self.limits = limits or Limits()
         self.draining = False
-        self.running = 0
+        self.open: set[_Exchange] = set()
+        self._ticking = False
         self._on_start = on_start
         self._on_stop = on_stop
         self._observe = observe
@@ -486,13 +487,30 @@ class Application:
         """From now on new work is answered 503."""
         self.draining = True
 
+    @property
+    def running(self) -> int:
+        """Requests in flight."""
+        return len(self.open)
+
+    def _tick(self) -> None:
+        """Look at what is in flight, as long as something is."""
+        for exchange in self.open:
+            exchange.look()
+        self._ticking = bool(self.open)
+        if self._ticking:
+            asyncio.get_running_loop().call_later(self.limits.tick, self._tick)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self.running += 1
+            exchange = _Exchange(self, Request(scope, receive, self.limits), send)
+            self.open.add(exchange)
+            if not self._ticking:
+                self._ticking = True
+                exchange.loop.call_later(self.limits.tick, self._tick)
             try:
-                await _Exchange(self, Request(scope, receive, self.limits), send).run()
+                await exchange.run()
             finally:
-                self.running -= 1
+                self.open.discard(exchange)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -525,7 +543,7 @@ class Application:
         request.path_params = match.params
         if self.draining:
             raise stopping()
-        if self.running > self.limits.concurrent:
+        if len(self.open) > self.limits.concurrent:
             raise Rejected(f"more than [{self.limits.concurrent}] requests in flight")
         request.check_length()
         if dialect.authenticate is not None:
@@ -569,7 +587,6 @@ class _Exchange:
         "started",
         "status",
         "task",
-        "timer",
         "watcher",
     )
 
@@ -587,8 +604,7 @@ class _Exchange:
         if task is None:
             raise RuntimeError("an exchange runs in a task")
         self.task = task
-        self.loop = asyncio.get_running_loop()
-        self.timer = self.loop.call_later(app.limits.tick, self._watch)
+        self.loop = task.get_loop()
 
     async def run(self) -> None:
         began = time.perf_counter()
@@ -603,7 +619,6 @@ class _Exchange:
         except Exception:
             await self._crashed()
         finally:
-            self.timer.cancel()
             if self.watcher is not None:
                 self.watcher.cancel()
             if self.app._observe is not None:
@@ -689,8 +704,8 @@ class _Exchange:
             )
         return headers
 
-    def _watch(self) -> None:
-        """Once a tick, for requests that take longer than one."""
+    def look(self) -> None:
+        """Has the client left, is it late, does it read."""
         now = self.loop.time()
         if self.watcher is None and self.request.received:
             self.watcher = self.loop.create_task(self._leave())
@@ -700,7 +715,6 @@ class _Exchange:
         elif 0 < self.request.deadline < now and not self.late:
             self.late = True
             self.task.cancel()
-        self.timer = self.loop.call_later(self.app.limits.tick, self._watch)
 
     async def _leave(self) -> None:
         await self.request.gone()

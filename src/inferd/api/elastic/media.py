@@ -149,17 +149,21 @@ def _answer(request: Request, wanted: Media | None, given: Media | None) -> Medi
     if request.scope["query_string"]:
         named = dict(request.query).get("format")
         if named in set(Format):
-            return _kept(Media(Format(named), version), f"format [{named}]")
+            return _kept(Media(Format(named), version), "format", named)
     if wanted is not None:
-        return _kept(wanted, f"Accept header [{request.header('accept')}]")
+        return (
+            wanted
+            if wanted.format is Format.JSON
+            else _kept(wanted, "Accept header", request.header("accept"))
+        )
     if given is not None and given.format is not Format.SMILE:
         return Media(given.format)
     return JSON
 
 
-def _kept(media: Media, what: str) -> Media:
+def _kept(media: Media, what: str, given: str | None) -> Media:
     if media.format is Format.SMILE:
-        raise NotRouted(406, f"{what} is not supported")
+        raise NotRouted(406, f"{what} [{given}] is not supported")
     return media
 
 
