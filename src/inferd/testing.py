@@ -13,6 +13,7 @@ drips, stops or is cut) is what a proper server refuses to do.
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -67,7 +68,8 @@ class FakeUpstream:
     """A provider on 127.0.0.1. ``asked``: set when a request has come; ``left``: set when a client goes away before its
     answer is complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Received] = []
         self.waits: list[float] = []
         self.asked = asyncio.Event()
@@ -80,9 +82,9 @@ class FakeUpstream:
         self.url = ""
 
     async def __aenter__(self) -> "FakeUpstream":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}" if self._tls is None else f"https://localhost:{port}"
         return self
 
     async def __aexit__(self, *exc: object) -> None:

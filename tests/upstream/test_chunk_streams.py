@@ -55,10 +55,21 @@ async def test_a_stream_may_end_without_its_mark(provider: Provider, ending: byt
     assert await texts(await provider.stream()) == ["a"]
 
 
-async def test_an_empty_stream(provider: Provider) -> None:
-    """No event at all is an empty stream, not an error."""
+@pytest.mark.parametrize("body", [b"<html></html>", b": comment\n\n", b"{}"])
+async def test_a_stream_that_is_none(provider: Provider, body: bytes) -> None:
+    """A success that holds no event cannot be read: tried again, then a 500."""
+    provider.fake.answer(body=body)
+    with pytest.raises(UpstreamError, match="The response is not a stream of events"):
+        await provider.stream()
+    assert len(provider.fake.requests) == 3
+
+
+async def test_a_stream_without_chunks(provider: Provider) -> None:
+    """Nothing at all, or nothing but the end mark, is an empty stream."""
     provider.fake.answer(chunks=())
-    assert await texts(await provider.stream()) == []
+    provider.fake.answer(sse=["data: [DONE]\n\n"])
+    for _ in range(2):
+        assert await texts(await provider.stream()) == []
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

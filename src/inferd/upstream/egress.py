@@ -17,7 +17,7 @@ from yarl import URL
 from inferd import __version__
 from inferd.config import Config, ConfigError, Outbound
 from inferd.core.endpoint import Endpoint
-from inferd.errors import StatusError
+from inferd.errors import Rejected, StatusError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -137,6 +137,7 @@ class Egress:
         self._direct = NoProxy(config.outbound.no_proxy)
         self._tls = _trust(config.outbound)
         self._sessions: dict[bool, ClientSession] = {}
+        self._closed = False
         self._rebased = lru_cache(4096)(rebased)
         self.policy = Policy(config.outbound.allow)
 
@@ -145,6 +146,8 @@ class Egress:
 
         ``exempt``: our own call to this machine's metadata service; it is allowed and takes no proxy.
         """
+        if self._closed:
+            raise Rejected("This server is stopping, nothing is sent any more")
         host = url.raw_host or ""
         if not exempt:
             self.policy.check(host)
@@ -165,6 +168,7 @@ class Egress:
         return url if base is None else self._rebased(url, base)
 
     async def close(self) -> None:
+        self._closed = True
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()

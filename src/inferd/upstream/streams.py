@@ -114,7 +114,8 @@ class ChunkStream(AsyncIterator[Chunk]):
         try:
             return list(self._read(event))
         except UNREADABLE as bad:
-            raise self._unreadable(bad, event) from bad
+            failure = self._unreadable(bad, event)
+            raise failure from failure.__cause__
 
     def _unreadable(self, bad: Exception, event: Event | None = None) -> UpstreamError:
         """Not a chunk: an error object that came as plain data, or bytes that make no sense."""

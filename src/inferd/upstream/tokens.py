@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inferd.core.secrets import Secret
 from inferd.core.service import Outgoing, Send
-from inferd.errors import InferdError
+from inferd.errors import InferdError, Rejected
 from inferd.upstream.failures import Unreachable
 
 Fetch = Callable[[Send], Awaitable[tuple[str, float]]]
@@ -49,6 +49,10 @@ class TokenCache:
             token, _ = await asyncio.shield(entry.task)
         except InferdError as failure:
             raise _own(failure) from failure.__cause__
+        except asyncio.CancelledError:
+            if not entry.task.cancelled():
+                raise
+            raise Rejected("This server is stopping, no access token is fetched any more") from None
         return token
 
     def drop(self, key: str) -> None:
