@@ -409,6 +409,24 @@ async def test_a_bug_is_a_500_without_details(caplog):
     assert "id-7" in caplog.text
 
 
+async def test_a_dialect_that_fails_to_fail(caplog):
+    """When even the error body cannot be made, the client still gets a 500 with the product header."""
+
+    def broken(request: Request, error: Exception) -> Response:
+        raise KeyError("secret")
+
+    dialect = Dialect(name="x", problem=broken)
+    with caplog.at_level(logging.ERROR):
+        async with (
+            running(Application(Router([(dialect, [route(echo)])]))) as server,
+            connected(server) as peer,
+        ):
+            status, headers, body = await peer.ask("GET", "/none")
+    assert (status, headers["x-elastic-product"]) == (500, "Elasticsearch")
+    assert b"secret" not in body
+    assert "secret" in caplog.text
+
+
 async def test_header_values_cannot_break_out():
     """Line breaks in a header value become blanks; letters outside Latin-1 question marks."""
 

@@ -559,13 +559,18 @@ class Application:
         return await match.route.handler(request)
 
     def problem(self, request: Request, error: InferdError) -> Response:
+        """The dialect's body for a failure; a bare one should the dialect fail at that."""
         dialect = request.dialect or self.router.default
-        response = dialect.problem(request, error)
-        response.headers += [
-            (name, value)
-            for name, value in error.headers
-            if name in ("Connection", "Allow") and (name, value) not in response.headers
-        ]
+        try:
+            response = dialect.problem(request, error)
+        except Exception:
+            log.exception("the %s dialect cannot tell of a failure: %s", dialect.name, error.reason)
+            return Response(
+                b'{"error":"internal error","status":500}', status=500, content_type="application/json"
+            )
+        for name, value in error.headers:
+            if name in ("Connection", "Allow") and (name, value) not in response.headers:
+                response.headers.append((name, value))
         return response
 
 

@@ -297,6 +297,7 @@ def _config(app: Application, options: Options) -> uvicorn.Config:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where there is one, else asyncio's own (None)."""
     try:
         import uvloop
     except ImportError:
