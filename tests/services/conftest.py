@@ -31,6 +31,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.asyncio(loop_scope="class"), append=False)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A class without rows of a kind has no test of that kind."""
+    empty = [item for item in items if item.name.endswith("[NOTSET]")]
+    config.hook.pytest_deselected(items=empty)
+    items[:] = [item for item in items if item not in empty]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Rows of values come from the test's class."""
     for name in ("case", "whole", "streamed", "stored", "bad", "change", "refusal", "broken"):

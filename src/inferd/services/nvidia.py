@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import InputType
 from inferd.core.results import Ranked, Ranking, Result
 from inferd.core.service import Ask, Call, Reply, Service
@@ -39,7 +40,16 @@ _SIDES = {
 
 
 def _url(ask: Ask) -> str:
-    return str(ask.settings["url"])
+    return str(ask.settings.get("url") or _URLS[ask.endpoint.task])
+
+
+def _shows(endpoint: Endpoint) -> dict[str, Any]:
+    """The default address is shown too; it is not stored, so that ``services.nvidia.base_url`` can replace it."""
+    return {
+        "model_id": endpoint.settings["model_id"],
+        "url": _URLS[endpoint.task],
+        **endpoint.settings,
+    }
 
 
 def _embeddings_body(ask: Ask) -> dict[str, Any]:
@@ -89,7 +99,6 @@ SERVICE = Service(
             label="URL",
             description="Overrides the default URL; the default is stored and echoed when absent.",
             url=True,
-            default=_URLS,
         ),
         SIMILARITY,
         DIMENSIONS,
@@ -99,6 +108,7 @@ SERVICE = Service(
     auth=bearer,
     fault=openai_fault,
     rules=OPENAI_RULES,
+    shows=_shows,
     similarity="dot_product",
     input_types=frozenset(InputType) - {InputType.CLASSIFICATION, InputType.CLUSTERING},
     truncates=True,
