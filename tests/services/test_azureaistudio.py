@@ -344,7 +344,7 @@ def test_offers(task: TaskType, kind: str) -> None:
         if provider in OFFERED[task, kind]:
             expected = "yes"
         elif any(provider in OFFERED[task, other] for other in ("token", "realtime")):
-            expected = f"The [{kind}] endpoint type with [{task}] task type for provider [{provider}] is not available"
+            expected = f"400: The [{kind}] endpoint type with [{task}] task type for provider [{provider}] is not available"
         else:
             expected = f"400: The [{task}] task type for provider [{provider}] is not available"
         assert offered(task, provider, kind) == expected

@@ -3,11 +3,12 @@
 Each ``[*]`` gives a list of what the rest of the path finds in every member, so nesting is kept.
 """
 
+import re
 from typing import Any, NamedTuple
 
 from inferd.core.service import BadReply
 
-_EACH = "[*]"
+_STEP = re.compile(r"\[\*\]|\.([^.\[]+)")
 
 
 class Step(NamedTuple):
@@ -24,21 +25,12 @@ def parse(path: str) -> list[Step]:
     steps = []
     at = 1
     while at < len(path):
-        if path.startswith(_EACH, at):
-            steps.append(Step(at, None))
-            at += len(_EACH)
-            continue
-        end = _field_end(path, at + 1) if path[at] == "." else at
-        if end <= at + 1:
+        found = _STEP.match(path, at)
+        if found is None:
             raise ValueError(f"Invalid path received [{path[at:]}], unable to extract a field name.")
-        steps.append(Step(at, path[at + 1 : end]))
-        at = end
+        steps.append(Step(at, found[1]))
+        at = found.end()
     return steps
-
-
-def _field_end(path: str, start: int) -> int:
-    ends = (found for found in (path.find(".", start), path.find("[", start)) if found >= 0)
-    return min(ends, default=len(path))
 
 
 def extract(value: Any, path: str) -> Any:
