@@ -24,6 +24,7 @@ from inferd.upstream.auth import query_key
 from inferd.upstream.faults import GOOGLE_AI_STUDIO_RULES, at
 from inferd.wire import google
 from inferd.wire.openai import stack
+from inferd.wire.replies import decode, missing
 from inferd.wire.texts import texts
 
 _TITLE = "Google AI Studio"
@@ -88,7 +89,7 @@ _embeddings = msgspec.json.Decoder(_Embeddings)
 
 
 def _embed_reply(ask: Ask, reply: Reply) -> Result:
-    entries = _embeddings.decode(reply.body).embeddings
+    entries = decode(_embeddings, reply.body).embeddings
     if entries is None:
         raise _missing("embeddings")
     vectors = []
@@ -100,7 +101,7 @@ def _embed_reply(ask: Ask, reply: Reply) -> Result:
 
 
 def _missing(field: str) -> BadReply:
-    return BadReply(f"Failed to find required field [{field}] in {_TITLE} embeddings response")
+    return missing(field, f"{_TITLE} embeddings")
 
 
 def _completion_body(ask: Ask) -> dict[str, Any]:
@@ -130,7 +131,6 @@ SERVICE = Service(
     rules=GOOGLE_AI_STUDIO_RULES,
     similarity="dot_product",
     input_types=frozenset(InputType),
-    truncates=True,
     group=_group,
     embedding_batch=100,
     calls={

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -39,6 +38,7 @@ from inferd.upstream.faults import (
     whole,
 )
 from inferd.wire import anthropic, google, hugging_face, openai
+from inferd.wire.replies import decode, float32, missing
 from inferd.wire.texts import documents, input_type, query, return_documents, texts, top_n
 
 _TITLE = "Google Vertex AI"
@@ -129,7 +129,7 @@ _predictions = msgspec.json.Decoder(_Predictions)
 
 
 def _embed_reply(ask: Ask, reply: Reply) -> Result:
-    predictions = _predictions.decode(reply.body).predictions
+    predictions = decode(_predictions, reply.body).predictions
     if predictions is None:
         raise _missing("predictions")
     vectors, counts, truncated = [], [], []
@@ -152,7 +152,7 @@ def _usage(counts: list[float | None]) -> Usage | None:
 
 
 def _missing(field: str, what: str = "embeddings") -> BadReply:
-    return BadReply(f"Failed to find required field [{field}] in {_TITLE} {what} response")
+    return missing(field, f"{_TITLE} {what}")
 
 
 # Rerank
@@ -187,7 +187,7 @@ _records = msgspec.json.Decoder(_Records)
 
 
 def _ranking(ask: Ask, reply: Reply) -> Result:
-    records = _records.decode(reply.body).records
+    records = decode(_records, reply.body).records
     if records is None:
         raise _missing("records", "rerank")
     return Ranking(items=tuple(_ranked(record) for record in records))
@@ -200,7 +200,7 @@ def _ranked(record: _Record) -> Ranked:
         raise _missing("score", "rerank")
     if not (record.id.isascii() and record.id.isdigit() and len(record.id) < 10):
         raise BadReply(f"Failed to parse the response: [id] is not a number but [{record.id}]")
-    return Ranked(index=int(record.id), score=float(np.float32(record.score)), text=record.content)
+    return Ranked(index=int(record.id), score=float32(record.score), text=record.content)
 
 
 # Model Garden
@@ -430,7 +430,6 @@ SERVICE = Service(
     check=_check,
     similarity="dot_product",
     input_types=frozenset(InputType) - {InputType.UNSPECIFIED},
-    truncates=True,
     group=_group,
     embedding_batch=_batch,
     calls={

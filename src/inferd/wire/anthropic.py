@@ -27,6 +27,7 @@ from inferd.core.service import Ask, BadReply, Event, Reply
 from inferd.errors import UpstreamError
 from inferd.upstream.faults import scrub
 from inferd.wire.attachments import arguments, attachment, is_remote
+from inferd.wire.replies import decode, missing
 
 REASONING_FORMAT = "anthropic-claude-v1"
 """``format`` of the reasoning details that carry this vendor's signatures."""
@@ -255,9 +256,9 @@ def completion(name: str) -> Callable[[Ask, Reply], Result]:
     """One text a text block. ``name`` stands in the text about a missing field."""
 
     def read(ask: Ask, reply: Reply) -> Result:
-        body = _answer.decode(reply.body)
+        body = decode(_answer, reply.body)
         if body.content is None:
-            raise BadReply(f"Failed to find required field [content] in {name} response")
+            raise missing("content", name)
         texts = tuple(block.text or "" for block in body.content if block.type == "text")
         return Completion(texts=texts, usage=_completion_usage(body.usage))
 
@@ -277,9 +278,9 @@ def _completion_usage(usage: _Usage | None) -> Usage | None:
 
 def answer(ask: Ask, reply: Reply) -> Result:
     """A whole chat answer: the text blocks joined, a tool call a tool_use block, thinking as reasoning."""
-    body = _answer.decode(reply.body)
+    body = decode(_answer, reply.body)
     if body.content is None:
-        raise BadReply("Failed to find required field [content] in Anthropic chat completions response")
+        raise missing("content", "Anthropic chat completions")
     blocks = body.content
     hidden = _hides_reasoning(ask)
     details = [] if hidden else [d for n, b in enumerate(blocks) if (d := _detail(b, n)) is not None]
@@ -359,7 +360,7 @@ def text_chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
 
 
 def _decoded(event: Event) -> _Event:
-    body = _event.decode(event.data.encode("utf-8", "surrogatepass"))
+    body = decode(_event, event.data.encode("utf-8", "surrogatepass"))
     if not body.type:
         raise BadReply("Required [type]")
     return body

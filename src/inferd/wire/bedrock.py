@@ -28,6 +28,7 @@ from inferd.core.service import Ask, BadReply, Event, Fault, Reply
 from inferd.errors import StatusError, UpstreamFailure, status_name
 from inferd.upstream.faults import UNREAD_KIND, scrub
 from inferd.wire.attachments import arguments, attachment
+from inferd.wire.replies import decode, missing
 
 # The request
 
@@ -236,13 +237,13 @@ def _finish(reason: str | None) -> str | None:
 def _blocks(body: _Answer) -> list[_Block]:
     message = body.output.message if body.output is not None else None
     if message is None or message.content is None:
-        raise BadReply("Failed to find required field [content] in Amazon Bedrock converse response")
+        raise missing("content", "Amazon Bedrock converse")
     return message.content
 
 
 def completion(ask: Ask, reply: Reply) -> Result:
     """One text a content block."""
-    body = _answer.decode(reply.body)
+    body = decode(_answer, reply.body)
     return Completion(
         texts=tuple(block.text or "" for block in _blocks(body)), usage=_completion_usage(body.usage)
     )
@@ -261,7 +262,7 @@ def _completion_usage(usage: _Usage | None) -> Usage | None:
 
 def answer(ask: Ask, reply: Reply) -> Result:
     """A whole chat answer."""
-    body = _answer.decode(reply.body)
+    body = decode(_answer, reply.body)
     blocks = _blocks(body)
     texts = [block.text for block in blocks if block.text is not None]
     uses = [block.tool_use for block in blocks if block.tool_use is not None]
@@ -333,7 +334,7 @@ def text_chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
 
 
 def _decoded(event: Event) -> _Event:
-    return _event.decode(event.data.encode("utf-8", "surrogateescape"))
+    return decode(_event, event.data.encode("utf-8", "surrogateescape"))
 
 
 def refuse_failure(ask: Ask, event: Event) -> None:

@@ -27,6 +27,7 @@ from inferd.core.service import Ask, BadReply, Event, Fault, Reply
 from inferd.errors import StatusError
 from inferd.wire.attachments import arguments
 from inferd.wire.openai import as_chat
+from inferd.wire.replies import decode, missing
 
 REASONING_FORMAT = "google-vertex-ai-v1"
 _CHAT = "not supported by Google VertexAI ChatCompletion. Supported"
@@ -245,7 +246,7 @@ def first_text(title: str) -> Callable[[Ask, Reply], Result]:
     """The first part of the first candidate. ``title`` stands in the text about a missing field."""
 
     def read(ask: Ask, reply: Reply) -> Result:
-        body = _reply.decode(reply.body)
+        body = decode(_reply, reply.body)
         parts = _required_parts(body, title)
         if not parts or parts[0].text is None:
             raise _missing("text", title)
@@ -266,7 +267,7 @@ def _required_parts(body: _Reply, title: str) -> list[_Part]:
 
 
 def _missing(field: str, title: str) -> BadReply:
-    return BadReply(f"Failed to find required field [{field}] in {title} completion response")
+    return missing(field, f"{title} completion")
 
 
 def _completion_usage(usage: _Usage | None) -> Usage | None:
@@ -285,7 +286,7 @@ def completion(title: str) -> Callable[[Ask, Reply], Result]:
     """The text of each candidate, thoughts left out."""
 
     def read(ask: Ask, reply: Reply) -> Result:
-        body = _reply.decode(reply.body)
+        body = decode(_reply, reply.body)
         if not body.candidates:
             raise _missing("candidates", title)
         texts = tuple(_text(candidate) or "" for candidate in body.candidates)
@@ -305,7 +306,7 @@ def _text(candidate: _Candidate) -> str | None:
 
 def answer(ask: Ask, reply: Reply) -> Result:
     """A whole chat answer."""
-    (chunk,) = _ChatReader().chunks(_reply.decode(reply.body))
+    (chunk,) = _ChatReader().chunks(decode(_reply, reply.body))
     if not chunk.choices:
         raise _missing("candidates", "Google Vertex AI")
     return ChatAnswer(id=chunk.id, choices=chunk.choices, model=chunk.model, usage=chunk.usage)
@@ -326,7 +327,7 @@ def text_chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
 
 
 def _decoded(event: Event) -> _Reply:
-    body = _reply.decode(event.data.encode("utf-8", "surrogatepass"))
+    body = decode(_reply, event.data.encode("utf-8", "surrogatepass"))
     if body.error is not None:
         raise BadReply("The stream holds an error")
     if body.candidates is None and body.usage_metadata is None:
