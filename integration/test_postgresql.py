@@ -27,10 +27,12 @@ from inferd.errors import AlreadyExists, IllegalArgument, StatusError, StorageEr
 from inferd.store import SecretBox, Store, rotate
 from inferd.store.tables import METADATA
 
-psycopg = pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
-
 Open = Callable[..., Awaitable[Store]]
 PASSWORD = "planted-in-the-url"
+
+
+def engine_of(url: str) -> sa.Engine:
+    return sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"), poolclass=sa.NullPool)
 
 
 class Server:
@@ -94,8 +96,8 @@ def server() -> Iterator[Server]:
 def url(server: Server) -> str:
     """A database of its own for each test."""
     name = "d" + uuid.uuid4().hex
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+    with engine_of(server.url("postgres")).connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text(f"CREATE DATABASE {name}"))
     return server.url(name)
 
 
@@ -189,7 +191,7 @@ async def test_servers_that_start_at_once_migrate_once(url: str, tmp_path: Path)
     stores = await asyncio.gather(*[Store.open(url, box) for _ in range(6)])
     await asyncio.gather(*[store.create(endpoint(f"e{n}")) for n, store in enumerate(stores)])
     await asyncio.gather(*[store.close() for store in stores])
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = engine_of(url)
     found = sa.inspect(engine)
     for table in METADATA.sorted_tables:
         columns = {c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns(table.name)}
@@ -234,8 +236,8 @@ async def test_a_database_that_restarts(server: Server, open_store: Open, caplog
 async def test_a_lock_held_by_somebody_else_is_waited_for(open_store: Open, url: str) -> None:
     """Not longer than said."""
     store = await open_store(wait=0.2)
-    with psycopg.connect(url) as other:
-        other.execute("UPDATE state SET counter = counter")
+    with engine_of(url).connect() as other:
+        other.execute(sa.text("UPDATE state SET counter = counter"))
         with pytest.raises(StorageError, match="lock"):
             await store.delete("a")
     assert await store.delete("a") is False

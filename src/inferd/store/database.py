@@ -21,7 +21,7 @@ _PRAGMAS = (
     "PRAGMA secure_delete = ON",  # what was deleted or sealed anew does not stay in free pages
     "PRAGMA trusted_schema = OFF",
 )
-_POSTGRESQL_DRIVER = "postgresql+psycopg"
+_POSTGRESQL_DRIVER = "postgresql+pg8000"
 
 
 def connect(url: str, wait: float) -> sa.Engine:
@@ -90,10 +90,6 @@ def _begin(connection: sa.Connection) -> None:
 def _postgresql(url: sa.URL, wait: float) -> sa.Engine:
     if "+" not in url.drivername:
         url = url.set(drivername=_POSTGRESQL_DRIVER)
-    timeouts: dict[str, Any] = {
-        "connect_timeout": max(2, round(wait)),
-        "tcp_user_timeout": round(2000 * wait),
-    }
     try:
         engine = sa.create_engine(
             url,
@@ -101,7 +97,7 @@ def _postgresql(url: sa.URL, wait: float) -> sa.Engine:
             max_overflow=0,
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args=timeouts if url.get_driver_name() == "psycopg" else {"timeout": 2 * wait},
+            connect_args={"timeout": 2 * wait},
         )
     except ModuleNotFoundError as missing:
         raise StorageError(
