@@ -245,22 +245,24 @@ def test_a_server_without_ranges_starts_anew(hub: Hub, options: Options) -> None
     assert (pull(MODEL, options) / "model.safetensors").read_bytes() == content
 
 
-def test_a_range_that_is_refused_starts_anew(hub: Hub, options: Options) -> None:
-    """416 throws away what was there instead of failing for ever."""
+@pytest.mark.parametrize("answer", ["refused", "elsewhere", "unsaid"])
+def test_a_range_that_is_not_served_starts_anew(hub: Hub, options: Options, answer: str) -> None:
+    """416, or another part than the one asked for, throws away what was there instead of failing for ever."""
     content = hub.repositories[MODEL.repository]["model.safetensors"]
     cuts = iter([True])
 
-    def refuse_ranges(handler: Any, path: str) -> bool:
+    def misjudge_ranges(handler: Any, path: str) -> bool:
         if handler.command == "GET" and path.startswith("/cdn/"):
             if next(cuts, False):
                 handler.cut(content[:500], len(content))
                 return True
             if "Range" in handler.headers:
-                handler.reply(416, {})
+                where = {"Content-Range": f"bytes 7-{len(content) - 1}/*"} if answer == "elsewhere" else {}
+                handler.reply(416 if answer == "refused" else 206, where, content[7:])
                 return True
         return False
 
-    hub.misbehave = refuse_ranges
+    hub.misbehave = misjudge_ranges
     assert (pull(MODEL, options) / "model.safetensors").read_bytes() == content
 
 
@@ -645,6 +647,7 @@ def test_verify_finds_every_change(options: Options) -> None:
     )
     assert locate(MODEL, options.models_dir) == directory
     weights.write_bytes(content[:-1])
+    assert locate(MODEL, options.models_dir) is None
     (directory / "config.json").unlink()
     assert verify(MODEL, options.models_dir) == (
         "[config.json] is missing",
@@ -656,7 +659,16 @@ def test_verify_finds_every_change(options: Options) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"id": 1}', "\0", "\udcff", '{"id": "other", "directory": "."}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"id": 1}',
+        "\0",
+        "\udcff",
+        '{"id": "other", "repository": "", "directory": ".", "files": []}',
+    ],
 )
 def test_a_broken_manifest_is_no_model(options: Options, text: str) -> None:
     """A manifest that cannot be read, or is another model's, means that the model is not here."""

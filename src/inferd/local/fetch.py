@@ -301,11 +301,12 @@ class _Hub:
         with session.stream(
             "GET", source.url, headers=headers, timeout=timeout, follow_redirects=True
         ) as answer:
-            if answer.status_code == 416:
+            resumed = answer.status_code == 206
+            elsewhere = resumed and not _starts_at(answer.headers.get("Content-Range", ""), start)
+            if answer.status_code == 416 or elsewhere:
                 part.write_bytes(b"")
                 raise ConnectionError("the hub does not go on where the last try stopped")
             self._utils.hf_raise_for_status(answer)
-            resumed = answer.status_code == 206 and _starts_at(answer.headers.get("Content-Range", ""), start)
             done = start if resumed else 0
             crawl = _Crawl(self._options.patience)
             with part.open("ab" if resumed else "wb") as file:
