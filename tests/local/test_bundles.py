@@ -238,6 +238,17 @@ def test_compressed_entries_are_refused(carried: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("flag", [0x1, 0x20, 0x40])
+def test_encrypted_and_strange_entries_are_refused(carried: Path, tmp_path: Path, flag: int) -> None:
+    """An entry that is not plain bytes is refused before it is read."""
+    content = bytearray(carried.read_bytes())
+    position = content.rfind(b"PK\1\2")  # the last entry of the table of contents
+    content[position + 8] |= flag
+    carried.write_bytes(content)
+    with pytest.raises(ShelfError, match="is compressed"):
+        unbundle(carried, tmp_path / "there")
+
+
 def test_a_directory_of_a_million_entries_is_refused(tmp_path: Path) -> None:
     """The archive's own table is not read into memory when it is large, told in 32 bits or in 64."""
     table = b"PK\1\2" + b"\0" * (2 << 20)

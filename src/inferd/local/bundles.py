@@ -206,10 +206,8 @@ def _entries(
         id, file = wanted[entry.filename]
         if (id, file.name) in entries:
             raise ShelfError(f"[{path}] has two entries [{entry.filename}]")
-        if (
-            entry.compress_type != zipfile.ZIP_STORED
-            or not entry.file_size == entry.compress_size == file.size
-        ):
+        plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & ~_PLAIN_FLAGS
+        if not plain or not entry.file_size == entry.compress_size == file.size:
             raise ShelfError(
                 f"[{path}] has an entry [{entry.filename}] that is compressed or of another size"
             )
