@@ -287,6 +287,19 @@ async def test_a_slow_body_is_refused():
         assert await peer.reader.read() == b""
 
 
+async def test_a_slow_handler_is_not_a_slow_body():
+    """Once the body is there, its deadline is over: the work may take longer."""
+
+    async def slow(request: Request) -> Response:
+        await request.body()
+        await asyncio.sleep(0.2)
+        return Response(b"done")
+
+    limits = Limits(body_idle=0.05, body_total=0.05, tick=0.02)
+    async with running(application(route(slow), limits=limits)) as server, connected(server) as peer:
+        assert (await peer.ask("POST", "/it", b"{}"))[2] == b"done"
+
+
 async def test_a_body_in_pieces_is_read_whole():
     """Pieces that come in time make one body, however many."""
     limits = Limits(body_idle=0.2, tick=0.02)

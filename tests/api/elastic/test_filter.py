@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferd.api.elastic.filter import Filters, matches
+from inferd.errors import IllegalArgument
 
 BODY = {
     "endpoints": [
@@ -87,6 +88,11 @@ def test_hostile_filters_take_no_time():
     for _ in range(150):
         deep = {"a": deep}
     assert Filters(".".join(["**", "a"] * 200)).apply(deep) == {}
+
+    assert Filters(".".join(["**"] * 20_000)).apply({"a": [1]}) == {"a": [1]}
+    assert Filters("a." * 20_000 + "a").apply(deep) == {}
+    with pytest.raises(IllegalArgument, match="more than"):
+        Filters("a," * 300)
 
 
 bodies = st.recursive(

@@ -245,9 +245,9 @@ def test_cbor_that_is_refused(body, kind):
 
 
 async def test_yaml_has_a_size():
-    """Its reader is slow: 413 beyond 10 MB."""
+    """Its reader is slow: 413 beyond 2 MB."""
     with pytest.raises(StatusError) as caught:
-        await as_json(b" " * (10 * 1024 * 1024 + 1), "application/yaml")
+        await as_json(b" " * (2 * 1024 * 1024 + 1), "application/yaml")
     assert caught.value.status == 413
 
 

@@ -129,6 +129,15 @@ def test_unrecognised_parameters(query, params, reason):
     assert caught.value.reason == reason
 
 
+def test_many_unrecognised_parameters_take_no_time():
+    """All are listed; only some are compared with the known ones."""
+    query = "&".join(f"tiemout{n}=1" for n in range(5000))
+    with pytest.raises(IllegalArgument) as caught:
+        Params(asked("GET", f"/x?{query}", params=("timeout",))).finish()
+    assert caught.value.reason.count("did you mean") <= 16
+    assert caught.value.reason.count("[tiemout") == 5000
+
+
 def test_a_body_where_none_is_read():
     """Refused after the parameters are."""
     with pytest.raises(IllegalArgument) as caught:

@@ -50,8 +50,11 @@ from inferd.errors import (
 Question = tuple[Inputs, dict[str, Any]]
 """What is asked, and the request's task settings."""
 
-_INLINE = 256 * 1024
-"""Bytes that are parsed on the event loop; more is read token by token in a thread, where the loop gets its turn."""
+_QUICK_INLINE = 256 * 1024
+"""Bytes that are decoded in one piece, on the event loop; more is read token by token in a thread, where the loop gets its
+turn."""
+_INLINE = 16 * 1024
+"""Bytes that are read token by token on the event loop."""
 
 TEXTS = "cluster:internal/xpack/inference"
 RERANK = "RerankRequest"
@@ -69,9 +72,11 @@ async def question(request: Request, task: TaskType, *, typed: bool) -> Question
     body = await json_body(request)
     if not body:
         raise BodyMissing
-    if len(body) > _INLINE:
-        return await asyncio.to_thread(parse, body, task, typed=typed, quick=False)
-    return parse(body, task, typed=typed)
+    if len(body) <= _QUICK_INLINE:
+        found = _quick(body, task)
+        if found is not None:
+            return _valid(found, task, typed=typed)
+    return _valid(await _whole(body, _CAREFUL[task]), task, typed=typed)
 
 
 async def settings(request: Request) -> dict[str, Any]:
@@ -79,7 +84,7 @@ async def settings(request: Request) -> dict[str, Any]:
     body = await json_body(request)
     if not body:
         raise BodyMissing
-    return await asyncio.to_thread(parse_object, body) if len(body) > _INLINE else parse_object(body)
+    return parse_object(body) if len(body) <= _INLINE else await asyncio.to_thread(parse_object, body)
 
 
 async def region_policy(request: Request) -> dict[str, Any]:
@@ -87,7 +92,7 @@ async def region_policy(request: Request) -> dict[str, Any]:
     body = await json_body(request)
     if not body:
         raise BodyMissing("body is required")
-    policy: dict[str, Any] = _whole(body, _POLICY_BODY)
+    policy: dict[str, Any] = await _whole(body, _POLICY_BODY)
     return policy
 
 
@@ -96,7 +101,7 @@ async def ccm(request: Request) -> dict[str, Any]:
     body = await json_body(request)
     if not body:
         raise IllegalArgument("The body must be specified when configuring CCM.")
-    wish: dict[str, Any] = _whole(body, _CCM_BODY)
+    wish: dict[str, Any] = await _whole(body, _CCM_BODY)
     return wish
 
 
@@ -106,7 +111,7 @@ def parse(body: bytes, task: TaskType, *, typed: bool = True, quick: bool = True
         found = _quick(body, task)
         if found is not None:
             return _valid(found, task, typed=typed)
-    return _valid(_whole(body, _CAREFUL[task]), task, typed=typed)
+    return _valid(_read(body, _CAREFUL[task]), task, typed=typed)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -118,7 +123,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _whole(body: bytes, shape: "Shape[T]") -> "T":
+async def _whole(body: bytes, shape: "Shape[T]") -> "T":
+    """The careful way, off the loop when the body is not small."""
+    return _read(body, shape) if len(body) <= _INLINE else await asyncio.to_thread(_read, body, shape)
+
+
+def _read(body: bytes, shape: "Shape[T]") -> "T":
     tokens = Tokens(body)
     tokens.next()
     value = shape.read(tokens)

@@ -1,15 +1,22 @@
 """``filter_path``: which members of a body survive (api.md section 3)."""
 
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+from inferd.errors import IllegalArgument
+
 Path = tuple[str, ...]
+
+MOST = 256
+"""Filters in one request."""
+_LONGEST = 402
+"""Names in one filter that can still matter: no body of ours is 200 levels deep, with a ``**`` before each."""
 
 _GONE = object()
 
 
 class Filters:
-    """Parsed filters. ``apply`` gives the filtered body; ``{}`` when nothing survives."""
+    """Parsed filters. ``apply`` gives the filtered body; ``{}`` when nothing survives. Errors: 400 for too many."""
 
     __slots__ = ("_excludes", "_includes")
 
@@ -21,6 +28,8 @@ class Filters:
                 excludes.append(_split(name[1:]))
             elif name:
                 includes.append(_split(name))
+        if len(includes) + len(excludes) > MOST:
+            raise IllegalArgument(f"[filter_path] holds more than [{MOST}] filters")
         self._includes = frozenset(includes)
         self._excludes = frozenset(path for path in excludes if path != ("",))
 
@@ -50,24 +59,23 @@ def _split(path: str) -> Path:
             names[-1] += char
     if escaped:
         names[-1] += "\\"
-    return tuple(names)
+    once = [name for at, name in enumerate(names) if name != "**" or names[at - 1 : at] != ["**"]]
+    return tuple(once[:_LONGEST])
 
 
-def _step(name: str, paths: Iterable[Path]) -> tuple[bool, frozenset[Path]]:
+@lru_cache(maxsize=4096)
+def _step(name: str, paths: frozenset[Path]) -> tuple[bool, frozenset[Path]]:
     """After entering ``name``: does a path end here, and which go on."""
     ends = False
     onward: set[Path] = set()
     todo = list(paths)
-    seen = set(todo)
-    while todo:
-        path = todo.pop()
+    for path in todo:
         head, rest = path[0], path[1:]
         if head == "**":
             onward.add(path)
             if not rest:
                 ends = True
-            elif rest not in seen:
-                seen.add(rest)
+            else:
                 todo.append(rest)
         elif matches(head, name):
             if not rest or all(part == "**" for part in rest):

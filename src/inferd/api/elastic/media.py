@@ -189,9 +189,10 @@ def check_body(request: Request) -> None:
         raise NotRouted(406, f"Content-Type header [{content}] is not supported")
 
 
-_INLINE = 64 * 1024
-_MOST_FOREIGN = 10 * 1024 * 1024
-"""Bytes of a YAML or CBOR body; their readers are slow and hold the interpreter while they read."""
+_INLINE = 4 * 1024
+"""Bytes of a YAML or CBOR body that are read on the event loop."""
+_MOST_BYTES = {Format.YAML: 2 * 1024 * 1024, Format.CBOR: 20 * 1024 * 1024}
+"""Their readers are slow; who has more sends JSON."""
 _MOST_NODES = 1_000_000
 _DEEPEST = 200
 
@@ -207,10 +208,9 @@ async def json_body(request: Request) -> bytes:
     if not body or media is None or media.format is Format.JSON:
         return body
     read = from_yaml if media.format is Format.YAML else from_cbor
-    if len(body) > _MOST_FOREIGN:
-        raise StatusError(
-            413, f"a {media.format} body is larger than the limit of [{_MOST_FOREIGN}] bytes; send JSON"
-        )
+    most = _MOST_BYTES.get(media.format, 0)
+    if len(body) > most:
+        raise StatusError(413, f"a {media.format} body is larger than the limit of [{most}] bytes; send JSON")
     return read(body) if len(body) <= _INLINE else await asyncio.to_thread(read, body)
 
 

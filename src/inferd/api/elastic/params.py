@@ -104,9 +104,14 @@ class Params:
 
 
 def _unrecognised(path: str, names: list[str], known: frozenset[str]) -> IllegalArgument:
-    listed = ", ".join(f"[{name}]" + _hint(name, known) for name in names)
+    hinted = [f"[{name}]{_hint(name, known)}" for name in names[:_MOST_HINTS]]
+    listed = ", ".join(hinted + [f"[{name}]" for name in names[_MOST_HINTS:]])
     noun = "parameter" if len(names) == 1 else "parameters"
     return IllegalArgument(f"request [{path}] contains unrecognized {noun}: {listed}")
+
+
+_MOST_HINTS = 16
+"""Comparing names costs; whoever misspells more of them finds out soon enough."""
 
 
 def _hint(name: str, known: frozenset[str]) -> str:

@@ -36,6 +36,8 @@ from inferd.errors import StatusError
 
 _INLINE = 64 * 1024
 """Bytes, or numbers, that are rendered on the event loop; more goes to a thread."""
+_TRANSFORM_INLINE = 8 * 1024
+"""Bytes that are filtered, made pretty or written as YAML on the event loop."""
 _SLICE = 32 * 1024
 """Numbers rendered in one step there: the loop gets its turn in between."""
 
@@ -54,7 +56,7 @@ async def reply(
     if not isinstance(body, bytes):
         body = encode(body)
     if not shape.plain or media.format is not Format.JSON:
-        if len(body) <= _INLINE:
+        if len(body) <= _TRANSFORM_INLINE:
             body = transform(body, media, shape)
         else:
             body = await asyncio.to_thread(transform, body, media, shape)
