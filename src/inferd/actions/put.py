@@ -28,13 +28,14 @@ async def put(
             f"[{id}] is a reserved inference ID. Cannot create a new inference endpoint with a reserved ID.",
         )
     task = resolve_task(path_task, body.pop("task_type", None))
+    called = body.get("service")
     service = _service(house, body)
     if service.unavailable is not None:
         raise StatusError(400, service.unavailable)
     call = service.call(task)
     if call is None:
         raise StatusError(400, f"The [{service.name}] service does not support task type [{task}]")
-    endpoint = read_endpoint(service, call, id, task, body)
+    endpoint = read_endpoint(service, call, id, task, body, called)
     if call.run is not None:
         endpoint = deployments.admit(house, endpoint)
     if house.config.api.skip_validate:
@@ -95,13 +96,18 @@ def _service(house: House, body: dict[str, Any]) -> Service:
     return service
 
 
-def read_endpoint(service: Service, call: Call, id: str, task: TaskType, body: dict[str, Any]) -> Endpoint:
-    """The endpoint that a PUT body describes. Unknown members first, then everything wrong with the known ones."""
+def read_endpoint(
+    service: Service, call: Call, id: str, task: TaskType, body: dict[str, Any], called: str | None = None
+) -> Endpoint:
+    """The endpoint that a PUT body describes. Unknown members first, then everything wrong with the known ones.
+
+    ``called``: the name of the service as the request has it.
+    """
     raw_service = _object(body, "service_settings")
     raw_task = _object(body, "task_settings") or {}
     raw_chunking = body.pop("chunking_settings", None) if task in EMBEDDINGS else None
     refuse_leftovers(service.name, body)
-    draft = Draft(service.name, task, id)
+    draft = Draft(service.name, task, id, called)
     given = dict(raw_service or {})
     draft.settings = read(service.settings, given, draft, "service_settings")
     refuse_leftovers(service.name, given)

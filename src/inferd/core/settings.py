@@ -101,9 +101,11 @@ class Setting(Struct, frozen=True, kw_only=True):
 class Draft:
     """An endpoint while it is being read: values so far and every fault found."""
 
-    def __init__(self, service: str, task: TaskType, id: str = "") -> None:
+    def __init__(self, service: str, task: TaskType, id: str = "", called: str | None = None) -> None:
         self.id = id
         self.service = service
+        self.called = called or service
+        """The name that the request used: the service's own or one of its aliases."""
         self.task = task
         self.settings: dict[str, Any] = {}
         self.task_settings: dict[str, Any] = {}

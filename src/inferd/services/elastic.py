@@ -1,5 +1,9 @@
 """Elastic's hosted inference service: known by name, out of reach from here (contract: services/elastic.md)."""
 
+from msgspec.structs import replace
+
+from msgspec.structs import replace
+
 from inferd.core.service import Service
 from inferd.core.settings import MODEL_ID, Kind, Setting, rate_limit
 from inferd.core.tasks import EMBEDDINGS, TaskType
@@ -8,7 +12,7 @@ SERVICE = Service(
     name="elastic",
     title="Elastic",
     settings=(
-        MODEL_ID,
+        replace(MODEL_ID, description="Model name."),
         Setting(
             key="max_input_tokens",
             kind=Kind.INTEGER,

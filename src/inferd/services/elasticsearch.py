@@ -14,6 +14,7 @@ from inferd.core.inputs import InputType
 from inferd.core.service import Call, Service
 from inferd.core.settings import RETURN_DOCUMENTS, Draft, Kind, Setting, wrong_type
 from inferd.core.tasks import TaskType
+from inferd.errors import StatusError
 
 DEFAULT_ELSER = ".elser_model_2"
 
@@ -51,15 +52,18 @@ def _adaptive(value: Any, row: Setting, draft: Draft) -> dict[str, Any] | None:
 
 
 def _check(draft: Draft) -> None:
+    """Which model comes first (without one nothing else matters), then how it is deployed."""
     settings = draft.settings
-    if "model_id" not in settings and "deployment_id" not in settings:
-        draft.faults.insert(0, "Error parsing service settings, model_id must be provided")
+    if "model_id" not in settings and "deployment_id" not in settings and "model_id" not in draft.given:
+        if draft.called != "elser":
+            raise StatusError(400, "Error parsing service settings, model_id must be provided")
+        settings["model_id"] = DEFAULT_ELSER
     if "deployment_id" not in settings:
-        if "num_allocations" not in settings and "adaptive_allocations" not in settings and not draft.faults:
+        if not draft.given & {"num_allocations", "adaptive_allocations"}:
             draft.fault(
                 "[service_settings] does not contain one of the required settings [num_allocations, adaptive_allocations]"
             )
-        if "num_threads" not in settings and not draft.faults:
+        if "num_threads" not in draft.given:
             draft.fault("[service_settings] does not contain the required setting [num_threads]")
     threads = settings.get("num_threads")
     if threads is not None and (threads & (threads - 1) or threads > 32):
