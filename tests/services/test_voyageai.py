@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from inferd.actions.infer import check_input_type
 from inferd.core.inputs import Contents, InputType, Item, RankQuery, Texts
@@ -296,6 +297,16 @@ def test_kinds_that_nobody_reads() -> None:
     with pytest.raises(StatusError) as caught:
         embedding_body(MULTIMODAL, Contents(((Item("data:audio/wav;base64,AA==", "audio"),),)))
     assert caught.value.reason == "The [voyageai] service does not support inputs of type [audio]"
+
+
+def test_stored_dimensions_are_sent() -> None:
+    """Dimensions go out once they are stored, also those that PUT found."""
+    endpoint = TestVoyageai().endpoint(TEXT, SETTINGS)
+    call = SERVICE.calls[TEXT]
+    assert call.body is not None
+    assert "output_dimension" not in call.body(Ask(endpoint=endpoint, inputs=Texts(("a",))))
+    found = replace(endpoint, settings={**endpoint.settings, "dimensions": 5})
+    assert call.body(Ask(endpoint=found, inputs=Texts(("a",))))["output_dimension"] == 5
 
 
 @pytest.mark.parametrize("kind", [InputType.CLASSIFICATION, InputType.CLUSTERING])
