@@ -2,8 +2,6 @@
 
 from msgspec.structs import replace
 
-from msgspec.structs import replace
-
 from inferd.core.service import Service
 from inferd.core.settings import MODEL_ID, Kind, Setting, rate_limit
 from inferd.core.tasks import EMBEDDINGS, TaskType
