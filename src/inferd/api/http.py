@@ -372,12 +372,18 @@ class Match(Struct, frozen=True):
     allowed: tuple[str, ...] = ()
 
 
+_MOST_KNOWN = 1024
+_LONGEST_KNOWN = 256
+"""Paths that were found are remembered: most requests ask for the same few."""
+
+
 class Router:
     """Rows into a tree. A literal segment wins over ``{name}``, from left to right, among the rows that know the method."""
 
     def __init__(self, tables: Iterable[tuple[Dialect, Iterable[Route]]]) -> None:
         """The first table's dialect answers for paths that nobody knows."""
         self._root = _Node()
+        self._known: dict[tuple[str, bytes], Match] = {}
         self.routes: list[tuple[Dialect, Route]] = [
             (dialect, row) for dialect, rows in tables for row in rows
         ]
@@ -401,13 +407,22 @@ class Router:
         node.routes[route.method] = (dialect, route, tuple(names))
 
     def find(self, request: Request) -> Match:
-        segments = request.segments
+        key = (request.method, request.raw_path)
+        match = self._known.get(key)
+        return self._search(request, key) if match is None else match
+
+    def _search(self, request: Request, key: tuple[str, bytes]) -> Match:
         seen: list[_Node] = []
-        found = _search(self._root, segments, 0, (), request.method, seen)
-        if found is not None:
-            (dialect, route, names), values = found
-            return Match(dialect, route, dict(zip(names, values, strict=True)) if names else {})
-        return self._miss(request, seen)
+        found = _search(self._root, request.segments, 0, (), request.method, seen)
+        if found is None:
+            return self._miss(request, seen)
+        (dialect, route, names), values = found
+        match = Match(dialect, route, dict(zip(names, values, strict=True)))
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        if len(request.raw_path) <= _LONGEST_KNOWN:
+            self._known[key] = match
+        return match
 
     def _miss(self, request: Request, seen: list[_Node]) -> Match:
         known = {method: row[0] for node in seen for method, row in node.routes.items()}
