@@ -9,7 +9,7 @@ import secrets
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from inferd import __version__, services
@@ -57,10 +57,13 @@ def application(house: House, guard: Guard) -> Application:
 async def open_house(config: Config) -> AsyncIterator[House]:
     """Store, providers and local models, opened in this order and closed in the other one."""
     prepare_data_dir(config.data_path)
-    store = await Store.open(config.store_url, secret_box(config))
-    upstream = Upstream(config)
-    host = Host(host_options(config))
-    try:
+    async with AsyncExitStack() as stack:
+        store = await Store.open(config.store_url, secret_box(config))
+        stack.push_async_callback(store.close)
+        host = Host(host_options(config))
+        stack.push_async_callback(host.close, config.http.drain)
+        upstream = Upstream(config)
+        stack.push_async_callback(upstream.close)
         yield House(
             config=config,
             store=store,
@@ -70,10 +73,6 @@ async def open_house(config: Config) -> AsyncIterator[House]:
             node_id=secrets.token_urlsafe(16),
             cluster_id=cluster_id(config.data_path),
         )
-    finally:
-        await upstream.close()
-        await host.close(config.http.drain)
-        await store.close()
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -107,7 +106,6 @@ def host_options(config: Config) -> HostOptions:
     models = config.models
     return HostOptions(
         aliases=models.aliases,
-        repository=models.repository,
         models_dir=config.models_path,
         engine=models.engine,
         precision=models.precision,
