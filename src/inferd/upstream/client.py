@@ -6,6 +6,7 @@ as services/common.md sections 3 to 6 say, within the caller's deadline; cancell
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -108,6 +109,10 @@ class Upstream:
             if scope.expired():
                 raise timed_out(errand, timeout_text) from None
             raise
+
+    def pool(self) -> dict[str, int]:
+        """Numbers of connections, for diagnostics."""
+        return self._egress.pool()
 
     async def close(self) -> None:
         """Refuse everybody in the queues, end token fetches, close every connection."""
@@ -357,9 +362,20 @@ def _encoded(call: Call, ask: Ask) -> bytes:
         raise Unsendable("The request holds text that is not valid Unicode") from None
 
 
+_CONNECTION_HEADERS = frozenset(
+    "connection content-length expect keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+)
+"""What says where a request ends. Requests of all users share connections, so nobody may set these himself."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
 def _merge(headers: dict[str, str], more: Mapping[str, str]) -> None:
-    """Set each header in place of one with the same name in any letter case."""
+    """Set each header in place of one with the same name in any letter case; 400 for one that is not to be set."""
     for name, value in more.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise StatusError(400, f"[{name}] is not a valid header name")
+        if name.lower() in _CONNECTION_HEADERS:
+            raise StatusError(400, f"The header [{name}] belongs to the connection and can not be set")
         for present in [present for present in headers if present.lower() == name.lower()]:
             del headers[present]
         headers[name] = value

@@ -167,6 +167,16 @@ class Egress:
         base = self._config.auth_base_url(service)
         return url if base is None else self._rebased(url, base)
 
+    def pool(self) -> dict[str, int]:
+        """Connections in use, waited for, idle and allowed (api.md 4.6). aiohttp shows them in private members only."""
+        connectors = [session.connector for session in self._sessions.values() if session.connector]
+        return {
+            "leased_connections": sum(len(c._acquired) for c in connectors),
+            "pending_connections": sum(len(waiting) for c in connectors for waiting in c._waiters.values()),
+            "available_connections": sum(len(idle) for c in connectors for idle in c._conns.values()),
+            "max_connections": self._outbound.max_connections,
+        }
+
     async def close(self) -> None:
         self._closed = True
         for session in self._sessions.values():
