@@ -4,6 +4,7 @@ import base64
 import struct
 from urllib.parse import parse_qs
 
+import pytest
 from msgspec.structs import replace
 
 from inferd.core.inputs import Contents, Item, Reasoning, Texts
@@ -495,6 +496,18 @@ class TestOpenai(ServiceTest):
         assert isinstance(result, Embeddings)
         assert result.truncated == (0,)
         assert fake.requests[0].json["input"] == ["a" * 300, "b" * 300]
+
+    @pytest.mark.parametrize(
+        "name", ["Content-Length", "transfer-ENCODING", "Connection", "Expect", "", "a b", "a:b", "ä", "a\r\nb"]
+    )
+    async def test_headers_of_the_connection(self, fake: FakeUpstream, name: str) -> None:
+        """A custom header can not say where a request ends: connections are shared between users."""
+        case = self.cases[2]
+        self.answer(case, fake)
+        error = await self.refused(replace(case, task_settings={"headers": {name: "5"}}), fake)
+        assert error.status == 400
+        assert f"[{name}]" in error.reason
+        assert fake.requests == []
 
     async def test_token_is_fetched_with_the_client_credentials(self, fake: FakeUpstream) -> None:
         """The token request is a form with the grant, the client and its scopes."""

@@ -22,7 +22,7 @@ from inferd.core.inputs import Inputs
 from inferd.core.results import ChatAnswer, Completion, Result, Usage, collect
 from inferd.core.service import Ask, BadReply, Call, Outgoing, Reply, Send, Service
 from inferd.core.tasks import EMBEDDINGS, TaskType
-from inferd.errors import InferdError, UpstreamError
+from inferd.errors import InferdError, StatusError, UpstreamError
 from inferd.upstream import faults
 from inferd.upstream.cuts import flagged, halved, within_token_limit
 from inferd.upstream.egress import Egress
@@ -363,7 +363,17 @@ def _encoded(call: Call, ask: Ask) -> bytes:
 
 
 _CONNECTION_HEADERS = frozenset(
-    "connection content-length expect keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 """What says where a request ends. Requests of all users share connections, so nobody may set these himself."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
