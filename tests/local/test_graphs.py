@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import onnxruntime
+import openvino
 import pytest
 from safetensors.numpy import save_file
 
@@ -63,6 +64,20 @@ def test_every_architecture_and_head_gives_what_transformers_gives(record: dict[
     """One token and a padded batch come out as the reference computed them."""
     model = build(weights(record), record["config"], Head(record["head"]))
     assert distance(run(model, *LENGTHS[n]), record, n) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "record", [x for x in RECORDS if x["head"] == "states"], ids=lambda x: x["config"]["model_type"]
+)
+def test_the_default_engine_runs_every_architecture(record: dict[str, Any], tmp_path: Path) -> None:
+    """OpenVINO reads each graph and gives the same."""
+    save(build(weights(record), record["config"], Head.STATES), tmp_path / "model.onnx")
+    compiled = openvino.Core().compile_model(
+        tmp_path / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    names = {x.get_any_name() for x in compiled.inputs}
+    feed = {k: v for k, v in inputs(*LENGTHS[1]).items() if k in names}
+    assert distance(compiled.create_infer_request().infer(feed)[0], record, 1) < 1e-5
 
 
 def test_every_architecture_is_recorded() -> None:

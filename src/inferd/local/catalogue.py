@@ -20,7 +20,7 @@ class Recipe(StrEnum):
     DENSE = "dense"
     """Token states, pooled, perhaps normalised: one vector."""
     LATE_INTERACTION = "late_interaction"
-    """Token states of query and document; the sum of each query token's best cosine."""
+    """Token states of query and document; the mean of each query token's best cosine."""
     VOCABULARY_SPARSE = "vocabulary_sparse"
     """Token states against the states of whole-word vocabulary entries; training-free."""
     MLM_SPARSE = "mlm_sparse"
