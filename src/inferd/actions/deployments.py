@@ -64,16 +64,9 @@ def _attach(house: House, settings: dict[str, Any], id: str) -> dict[str, Any]:
             400,
             f"Deployment [{id}] uses model [{model}] which does not match the model [{given}] in the request.",
         )
-    taken = {
-        key: owner.settings[key]
-        for key in ("num_allocations", "num_threads", "adaptive_allocations")
-        if key in owner.settings
-    }
-    rest = {
-        k: v
-        for k, v in settings.items()
-        if k not in ("num_allocations", "num_threads", "adaptive_allocations")
-    }
+    sized = ("num_allocations", "num_threads", "adaptive_allocations")
+    taken: dict[str, Any] = {key: owner.settings[key] for key in sized if key in owner.settings}
+    rest = {key: value for key, value in settings.items() if key not in sized}
     return {**taken, **rest, "model_id": model}
 
 

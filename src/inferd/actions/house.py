@@ -8,6 +8,7 @@ from msgspec import Struct
 from inferd.config import Config
 from inferd.core.service import Service
 from inferd.local.host import Host
+from inferd.local.lexicon import Lexicon
 from inferd.store import Store
 from inferd.upstream.client import Upstream
 
@@ -18,6 +19,7 @@ class House(Struct, kw_only=True, eq=False):
     services: Mapping[str, Service]
     upstream: Upstream
     host: Host
+    lexicon: Lexicon
     node_id: str = ""
     cluster_id: str = ""
 

@@ -23,6 +23,7 @@ from inferd.api.server import Options, Server, loop_factory
 from inferd.config import Config, ConfigError
 from inferd.errors import InferdError
 from inferd.local.host import Host, HostOptions
+from inferd.local.lexicon import Lexicon
 from inferd.security.authentication import Authenticator
 from inferd.security.bootstrap import SUPERUSER, ensure_superuser
 from inferd.store import SecretBox, Store
@@ -70,6 +71,7 @@ async def open_house(config: Config) -> AsyncIterator[House]:
             services=services.services(),
             upstream=upstream,
             host=host,
+            lexicon=Lexicon(host),
             node_id=secrets.token_urlsafe(16),
             cluster_id=cluster_id(config.data_path),
         )

@@ -101,7 +101,7 @@ class OpenAI:
             isinstance(row, list) and row and all(_is_id(item) for item in row) for row in rows
         ):
             raise IllegalArgument("[input] must be a string, an array of strings, or arrays of token ids")
-        return await self.house.host.texts_of(str(endpoint.settings.get("model_id")), rows)
+        return await self.house.lexicon.texts_of(endpoint.settings.get("model_id"), rows)
 
     async def chat(self, request: Request) -> Response:
         body = Body(decode(await request.body()))

@@ -75,9 +75,9 @@ class Tei:
         """Token ids of the endpoint's own tokenizer and their weights."""
         endpoint = self._endpoint(request, TaskType.SPARSE_EMBEDDING)
         result = await self._sparse(request, endpoint)
-        model = str(endpoint.settings.get("model_id"))
+        model = endpoint.settings.get("model_id")
         tokens = [token for vector in result.vectors for token in vector.tokens]
-        ids = iter(await self.house.host.token_ids(model, tokens))
+        ids = iter(await self.house.lexicon.token_ids(model, tokens))
         rows = [
             [{"index": next(ids), "value": weight} for weight in vector.weights] for vector in result.vectors
         ]
@@ -140,13 +140,13 @@ class Tei:
 
     async def info(self, request: Request) -> Response:
         endpoint = self._endpoint(request)
-        facts = self.house.host.facts(str(endpoint.settings.get("model_id")))
+        facts = self.house.lexicon.model(endpoint.settings.get("model_id"))
         kind = "reranker" if endpoint.task is TaskType.RERANK else "embedding"
         shown: dict[str, Any] = {
             "model_id": endpoint.settings.get("model_id") or endpoint.id,
             "model_sha": None,
             "model_dtype": "float32",
-            "model_type": {kind: {"pooling": facts.pooling} if facts else {}},
+            "model_type": {kind: {"pooling": str(facts.pooling)} if facts else {}},
             "max_input_length": facts.max_tokens if facts else None,
             "max_concurrent_requests": self.house.config.models.queue_capacity,
             "version": __version__,
