@@ -50,7 +50,7 @@ def application(house: House, guard: Guard) -> Application:
         ]
     )
     http = house.config.http
-    limits = Limits(body=http.max_body_mb << 20, body_idle=http.body_timeout)
+    limits = Limits(body=http.max_body_mb << 20, body_idle=http.body_timeout, concurrent=http.max_concurrent)
     return Application(router, limits=limits)
 
 

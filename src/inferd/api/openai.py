@@ -96,7 +96,7 @@ class OpenAI:
             raise IllegalArgument("[input] must not be empty")
         if all(isinstance(item, str) for item in items):
             return tuple(items)
-        rows = [items] if all(_is_id(item) for item in items) else items
+        rows: Any = [items] if all(_is_id(item) for item in items) else items
         if len(rows) > MAX_TOKEN_INPUTS or not all(
             isinstance(row, list) and row and all(_is_id(item) for item in row) for row in rows
         ):

@@ -125,8 +125,8 @@ class Tei:
         special = body.take("add_special_tokens", bool)
         _prompt(body)
         body.done()
-        rows = await self.house.host.tokenize(
-            str(endpoint.settings.get("model_id")), texts, special is not False
+        rows = await self.house.lexicon.tokenize(
+            endpoint.settings.get("model_id"), texts, special is not False
         )
         return self._reply(
             [
