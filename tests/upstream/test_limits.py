@@ -21,8 +21,8 @@ class Clock:
         self.now = 100.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
 
-    def later(self, when: float, what: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (when, len(self._timers), what))
+    def later(self, delay: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (self.now + delay, len(self._timers), what))
 
     async def until(self, when: float) -> None:
         while self._timers and self._timers[0][0] <= when:

@@ -134,8 +134,9 @@ async def test_parts_wait_for_the_rate_limit(provider: Provider) -> None:
     provider.settings = {"rate_limit": {"requests_per_minute": 1}}
     provider.changed_call(TaskType.TEXT_EMBEDDING, max_inputs=1)
     provider.fake.answer(json={"vectors": [[1]]})
+    await provider.call()
     task = asyncio.create_task(provider.call(Texts(("a", "b"))))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.02)
     await provider.upstream.close()
     with pytest.raises(Rejected, match="has shutdown prior to executing request"):
         await task

@@ -8,13 +8,11 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 from msgspec.structs import replace
-from yarl import URL
 
 from inferd.config import Config
 from inferd.core.endpoint import Endpoint
@@ -218,7 +216,7 @@ class Upstream:
     async def _exchange(self, errand: Errand, ask: Ask) -> Result:
         outgoing, shown = await self._prepared(errand, ask)
         try:
-            reply = await self._send(outgoing, self._max_reply)
+            reply = await self._send(outgoing, self._max_reply, errand.deadline)
         except (Unreachable, Unsendable, TooLarge) as why:
             failure = unsent(errand, why, shown)
             raise failure from failure.__cause__
@@ -302,13 +300,12 @@ class Upstream:
 
         return send
 
-    async def _send(self, outgoing: Outgoing, limit: int) -> Reply:
-        return await _whole_reply(await self._open(outgoing), limit)
+    async def _send(self, outgoing: Outgoing, limit: int, deadline: float | None = None) -> Reply:
+        return await _whole_reply(await self._open(outgoing, deadline), limit)
 
-    async def _open(self, outgoing: Outgoing) -> aiohttp.ClientResponse:
-        """Send; the answer's head is here, its body is not."""
-        url = _address(outgoing.url)
-        session, proxy = self._egress.route(url, outgoing.exempt)
+    async def _open(self, outgoing: Outgoing, deadline: float | None = None) -> aiohttp.ClientResponse:
+        """Send; the answer's head is here, its body is not. ``deadline``: when the caller gives the whole answer up."""
+        url, session, proxy = self._egress.route(outgoing.url, outgoing.exempt)
         try:
             return await session.request(
                 outgoing.method,
@@ -317,6 +314,7 @@ class Upstream:
                 headers=outgoing.headers,
                 allow_redirects=False,
                 proxy=proxy,
+                timeout=self._egress.patience(deadline),
             )
         except (aiohttp.ClientError, OSError) as failure:
             raise described(failure) from None
@@ -419,18 +417,6 @@ async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The response is larger than the limit of [{limit >> 20}mb]")
-
-
-@lru_cache(1024)
-def _address(url: str) -> URL:
-    """The URL exactly as given when it is clean, so that a signed path stays what was signed; else quoted."""
-    try:
-        parsed = URL(url, encoded=url.isascii() and url.isprintable() and " " not in url)
-        if parsed.scheme in ("http", "https") and parsed.raw_host:
-            return parsed
-    except ValueError:
-        pass
-    raise Unsendable("The address is not a valid http or https URL")
 
 
 def _as_completion(answer: ChatAnswer) -> Completion:

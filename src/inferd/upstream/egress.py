@@ -3,11 +3,13 @@
 Everything here is configuration (``outbound.*``, ``services.<name>.*``); Elasticsearch has none of it. docs/outbound.md.
 """
 
+import asyncio
 import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
@@ -18,6 +20,7 @@ from inferd import __version__
 from inferd.config import Config, ConfigError, Outbound
 from inferd.core.endpoint import Endpoint
 from inferd.errors import Rejected, StatusError
+from inferd.upstream.failures import Unsendable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -51,16 +54,15 @@ class Policy:
                 self._networks.append(ipaddress.ip_network(entry, strict=False))
             except ValueError:
                 self._hosts.add(entry.lower())
-        self._refused = lru_cache(4096)(self._is_refused)
 
     def check(self, host: str) -> None:
         """Refuse a URL's host when it is a forbidden address in any spelling (400). A name passes."""
-        if self._refused(host):
+        if self._is_refused(host):
             raise _forbidden(host)
 
     def check_resolved(self, host: str, addresses: Iterable[str]) -> None:
         """Refuse a name of which any address is forbidden (400)."""
-        if host.lower() not in self._hosts and any(self._refused(address) for address in addresses):
+        if host.lower() not in self._hosts and any(self._is_refused(address) for address in addresses):
             raise _forbidden(host)
 
     def _is_refused(self, host: str) -> bool:
@@ -127,6 +129,17 @@ class _Resolver(AbstractResolver):
         await self._system.close()
 
 
+class Route(NamedTuple):
+    """A URL ready to be called, the session for it and the HTTP proxy to ask."""
+
+    url: URL
+    session: ClientSession
+    proxy: str | None
+
+
+_MAX_ROUTES = 1024
+
+
 class Egress:
     """Sessions and routes of this process. ``ConfigError`` when a file or a proxy address cannot be used."""
 
@@ -136,24 +149,45 @@ class Egress:
         self._socks, self._proxy = _proxies(config.outbound.proxy)
         self._direct = NoProxy(config.outbound.no_proxy)
         self._tls = _trust(config.outbound)
+        connect, silence = config.outbound.connect_timeout, config.outbound.read_timeout
+        self._patient = ClientTimeout(total=None, sock_connect=connect, sock_read=silence)
+        self._brief = ClientTimeout(total=None, sock_connect=connect)
         self._sessions: dict[bool, ClientSession] = {}
+        self._routes: dict[str, Route] = {}
         self._closed = False
         self._rebased = lru_cache(4096)(rebased)
         self.policy = Policy(config.outbound.allow)
 
-    def route(self, url: URL, exempt: bool = False) -> tuple[ClientSession, str | None]:
-        """The session to use for a URL, and the HTTP proxy to ask. Refuses forbidden addresses (400).
+    def route(self, address: str, exempt: bool = False) -> Route:
+        """How to send to a URL. Refuses forbidden addresses (400); ``Unsendable`` for what is no http or https URL.
 
         ``exempt``: our own call to this machine's metadata service; it is allowed and takes no proxy.
         """
+        known = self._routes.get(address)
+        if known is not None and not exempt:
+            return known
         if self._closed:
             raise Rejected("This server is stopping, nothing is sent any more")
+        url = _parsed(address)
         host = url.raw_host or ""
-        if not exempt:
-            self.policy.check(host)
-        if exempt or (self._proxy is None and self._socks is None) or self._direct.covers(host, url.port):
-            return self._session(False), None
-        return self._session(self._socks is not None), self._proxy
+        if exempt:
+            return Route(url, self._session(False), None)
+        self.policy.check(host)
+        if len(self._routes) >= _MAX_ROUTES:
+            self._routes.clear()
+        route = self._routes[address] = self._route(url, host)
+        return route
+
+    def _route(self, url: URL, host: str) -> Route:
+        if (self._proxy is None and self._socks is None) or self._direct.covers(host, url.port):
+            return Route(url, self._session(False), None)
+        return Route(url, self._session(self._socks is not None), self._proxy)
+
+    def patience(self, deadline: float | None) -> ClientTimeout:
+        """``connect_timeout`` and ``read_timeout``; the second only where the caller's deadline is not earlier anyway."""
+        if deadline is None or deadline - asyncio.get_running_loop().time() > self._outbound.read_timeout:
+            return self._patient
+        return self._brief
 
     def place(self, service: str, endpoint: Endpoint, url: str) -> str:
         """The URL of a call after ``services.<name>.base_url``; an address that the endpoint's user gave stays."""
@@ -179,6 +213,7 @@ class Egress:
 
     async def close(self) -> None:
         self._closed = True
+        self._routes.clear()
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
@@ -190,14 +225,13 @@ class Egress:
         return session
 
     def _open(self, socks: bool) -> ClientSession:
-        out = self._outbound
         # No cookies: endpoints of different users share the session. No compression: an answer's size is what it says.
         return ClientSession(
             connector=self._socks_connector() if socks else self._connector(),
             cookie_jar=DummyCookieJar(),
             headers={"User-Agent": f"inferd/{__version__}"},
             skip_auto_headers=("Accept", "Accept-Encoding"),
-            timeout=ClientTimeout(total=None, sock_connect=out.connect_timeout, sock_read=out.read_timeout),
+            timeout=self._patient,
             requote_redirect_url=False,
         )
 
@@ -222,6 +256,17 @@ class Egress:
             ssl=self._tls or True,
         )
         return connector
+
+
+def _parsed(address: str) -> URL:
+    """The URL exactly as given when it is clean, so that a signed path stays what was signed; else quoted."""
+    try:
+        url = URL(address, encoded=address.isascii() and address.isprintable() and " " not in address)
+        if url.scheme in ("http", "https") and url.raw_host:
+            return url
+    except ValueError:
+        pass
+    raise Unsendable("The address is not a valid http or https URL")
 
 
 def _proxies(proxy: str | None) -> tuple[str | None, str | None]:

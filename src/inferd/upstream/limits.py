@@ -6,23 +6,28 @@ that nobody waits in and whose token is back equals a new one, so it is simply f
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable
 
 from inferd.errors import Rejected
 
 _LATE = 0.010
 """Seconds a timer may be late without the queue losing pace for it."""
+_EARLY = 0.001
+"""Seconds a timer may be early: loops round to milliseconds."""
 _SWEEP = 1024
 """Groups that may exist before idle ones are looked for."""
 
 
 class Limits:
-    """All groups of this process. ``clock`` in seconds, ``later`` as ``loop.call_at``."""
+    """All groups of this process. ``clock`` in seconds; ``later`` as ``loop.call_later``. The loop's own clock would not
+    do: uvloop's counts in milliseconds, which is coarser than high rates are.
+    """
 
     def __init__(
         self,
         capacity: int = 2000,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
         later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         self._capacity = capacity
@@ -37,7 +42,7 @@ class Limits:
 
         Raises ``Rejected`` when the queue is full or this process is stopping. Cancelling gives up the place.
         """
-        now = self._now()
+        now = self._clock()
         group = self._groups.get(key)
         if self._closed:
             name = group.name if group else _name(key)
@@ -83,22 +88,20 @@ class Limits:
     def _arm(self, group: "_Group") -> None:
         if group.waiters and not group.armed:
             group.armed = True
-            later = self._later or asyncio.get_running_loop().call_at
-            later(group.next_at, lambda: self._release(group))
+            later = self._later or asyncio.get_running_loop().call_later
+            later(max(0.0, group.next_at - self._clock()), lambda: self._release(group))
 
     def _release(self, group: "_Group") -> None:
-        """The next in line may go. Those who left meanwhile are no longer in line."""
+        """Let go whoever has a token by now. Those who left meanwhile are no longer in line."""
         group.armed = False
-        now = self._now()
-        if now < group.next_at - 0.001:  # loop clocks count in milliseconds
-            self._arm(group)
-            return
-        for waiter in list(group.waiters):
+        now = self._clock()
+        group.next_at = max(group.next_at, now - _LATE)
+        while group.waiters and group.next_at <= now + _EARLY:
+            waiter = next(iter(group.waiters))
             interval, _ = group.waiters.pop(waiter)
             if not waiter.done():
                 waiter.set_result(None)
-                group.next_at = max(group.next_at, now - _LATE) + interval
-                break
+                group.next_at += interval
         self._arm(group)
 
     def _add(self, key: Hashable, now: float) -> "_Group":
@@ -107,9 +110,6 @@ class Limits:
             self._sweep_at = max(_SWEEP, 2 * len(self._groups))
         group = self._groups[key] = _Group(_name(key))
         return group
-
-    def _now(self) -> float:
-        return (self._clock or asyncio.get_running_loop().time)()
 
 
 class _Group:
