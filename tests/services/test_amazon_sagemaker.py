@@ -495,6 +495,20 @@ class TestAmazonSageMaker(ServiceTest):
             "Supported streaming tasks: [[completion, chat_completion]]"
         )
 
+    async def test_signing_name(self, fake: FakeUpstream) -> None:
+        """The signature is for the signing name sagemaker and the endpoint's region, with the endpoint's keys or the server's."""
+        own = self.cases[0]
+        bare = {key: value for key, value in OPENAI.items() if key not in KEYS}
+        here = {"AWS_ACCESS_KEY_ID": "AKIAHERE", "AWS_SECRET_ACCESS_KEY": "here"}
+        ambient = msgspec.structs.replace(own, service_settings=bare, environment=here)
+        for case, key in ((own, "AKIAEXAMPLE"), (ambient, "AKIAHERE")):
+            fake.forget()
+            self.answer(case, fake)
+            await self.ask(case, fake)
+            headers = fake.requests[0].headers
+            scope = f"{headers['x-amz-date'][:8]}/eu-west-1/sagemaker/aws4_request"
+            assert headers["authorization"].startswith(f"AWS4-HMAC-SHA256 Credential={key}/{scope}, ")
+
     def test_aliases(self) -> None:
         """The service has two more names."""
         assert SERVICE.aliases == ("sagemaker", "amazonsagemaker")

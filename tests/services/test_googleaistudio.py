@@ -228,6 +228,9 @@ class TestGoogleAiStudio(ServiceTest):
                 "[text-embedding-004];"
             )
         assert fake.requests == []
+        self.answer(other, fake)
+        await self.ask(other, fake, inputs=Texts(("a",), input_type=InputType.INTERNAL_SEARCH))
+        assert len(fake.requests) == 1
 
     @pytest.mark.parametrize("field", ["embeddings", "values"])
     async def test_missing_vectors(self, fake: FakeUpstream, field: str) -> None:
