@@ -176,13 +176,7 @@ class SettingsTest:
         return found
 
     def house(self, upstream: Upstream | None = None) -> House:
-        return House(
-            config=Config(),
-            store=None,
-            services={self.service.name: self.service},
-            upstream=upstream,
-            host=None,
-        )
+        return house_of({self.service.name: self.service}, upstream=upstream)
 
     def seen(self, endpoint: Endpoint) -> dict[str, Any]:
         """The endpoint as GET shows it."""
@@ -265,6 +259,12 @@ class SettingsTest:
         with pytest.raises(InferdError) as caught:
             put.read_endpoint(self.service, call, ID, case.task, {})
         assert caught.value.reason == "Missing required field [service_settings]"
+
+
+def house_of(services: Mapping[str, Service], **parts: Any) -> House:
+    """A house of these services, with nothing in it that a test does not name."""
+    nothing = dict.fromkeys(House.__struct_fields__)
+    return House(**{**nothing, "config": Config(), "services": services, **parts})
 
 
 HOSTILE: tuple[Any, ...] = (

@@ -14,7 +14,7 @@ from inferd.core.tasks import TaskType
 from inferd.services.elasticsearch import SERVICE
 from inferd.upstream.client import Upstream
 
-from .base import ID, Bad, Case, Change, SettingsTest
+from .base import ID, Bad, Case, Change, SettingsTest, house_of
 
 TEXT, SPARSE, RERANK = TaskType.TEXT_EMBEDDING, TaskType.SPARSE_EMBEDDING, TaskType.RERANK
 
@@ -176,7 +176,7 @@ class TestElasticsearch(SettingsTest):
     def house(self, upstream: Upstream | None = None) -> House:
         """On which nothing is deployed yet."""
         nothing = SimpleNamespace(allocations=lambda id: None)
-        return House(config=None, store=None, services={SERVICE.name: SERVICE}, upstream=None, host=nothing)
+        return house_of({SERVICE.name: SERVICE}, host=nothing)
 
     @pytest.mark.parametrize(
         ("task", "given", "shown"),

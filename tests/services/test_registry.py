@@ -11,14 +11,12 @@ import pytest
 
 import inferd.services
 from inferd.actions import get
-from inferd.actions.house import House
-from inferd.config import Config
 from inferd.core.endpoint import Endpoint
 from inferd.core.settings import Draft, default
 from inferd.core.tasks import TaskType
 from inferd.services import find, services
 
-from .base import SettingsTest
+from .base import SettingsTest, house_of
 
 FACTS: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[1] / "contract" / "services.json").read_bytes()
@@ -72,8 +70,7 @@ DEFAULTS = {
 
 @pytest.fixture(scope="module")
 def listed() -> dict[str, dict[str, Any]]:
-    house = House(config=Config(), store=None, services=services(), upstream=None, host=None)
-    return {entry["service"]: entry for entry in get.services(house, TaskType.ANY)}
+    return {entry["service"]: entry for entry in get.services(house_of(services()), TaskType.ANY)}
 
 
 def test_every_service_of_the_contract_is_here() -> None:
