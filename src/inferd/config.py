@@ -50,6 +50,8 @@ class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     audit_file: str | None = None
     audit_max_mb: int = 64
     audit_keep: int = 5
+    audit_success: bool = False
+    """Also one line for every request that was let in."""
     cache_seconds: float = 60.0
 
 
@@ -81,6 +83,7 @@ class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     proxy: str | None = None
     no_proxy: str = ""
+    """Hosts that are reached without the proxy; default: ``NO_PROXY`` of the environment."""
     ca_certs: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
@@ -92,6 +95,8 @@ class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow: tuple[str, ...] = ()
     """Link-local or metadata addresses (CIDR or host) that user-supplied URLs may reach after all."""
     queue_capacity: int = 2000
+    ambient_credentials: bool = True
+    """AWS endpoints without keys of their own may use those of the place where this server runs."""
 
 
 class ServiceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,6 +193,9 @@ def load(
     tree.setdefault("data_dir", default_data_dir(env))
     if "ELASTIC_PASSWORD" in env:
         tree.setdefault("elastic_password", env["ELASTIC_PASSWORD"])
+    no_proxy = env.get("NO_PROXY") or env.get("no_proxy")
+    if no_proxy:
+        tree.setdefault("outbound", {}).setdefault("no_proxy", no_proxy)
     if env.get("HF_ENDPOINT"):
         tree.setdefault("models", {}).setdefault("mirror", env["HF_ENDPOINT"])
     tree["environment"] = {k: v for k, v in env.items() if k.startswith(_AMBIENT) or k == "HOME"}

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 from acme import KEY, Provider
 
+from inferd.config import Outbound
 from inferd.core.secrets import Secret
 from inferd.core.service import Outgoing
 from inferd.core.tasks import TaskType
@@ -246,6 +247,17 @@ async def test_no_keys_anywhere(aws: Provider, tmp_path: Path, environment: dict
     )
     assert caught.value.status == 400
     assert all("invoke" not in r.path for r in aws.fake.requests)
+
+
+async def test_ambient_keys_can_be_switched_off(aws: Provider, tmp_path: Path) -> None:
+    """``outbound.ambient_credentials = false``: an endpoint has keys of its own or none."""
+    environment = {"AWS_ACCESS_KEY_ID": "AKENV", "AWS_SECRET_ACCESS_KEY": KEY}
+    aws.upstream = aws.fake.client(
+        "acme", outbound=Outbound(ambient_credentials=False), environment=environment
+    )
+    with pytest.raises(StatusError, match="has no AWS keys of its own"):
+        await aws.call()
+    assert aws.fake.requests == []
 
 
 async def test_a_broken_profile_file(aws: Provider, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from inferd.config import Config, ConfigError, Outbound, ServiceConfig
+from inferd.config import Config, ConfigError, Outbound, ServiceConfig, load
 from inferd.core.endpoint import Endpoint
 from inferd.core.tasks import TaskType
 from inferd.errors import StatusError, UpstreamError
@@ -217,6 +217,14 @@ async def test_base_url_by_service(provider: Provider) -> None:
 def test_no_proxy(entries: str, host: str, port: int, covered: bool) -> None:
     """The usual forms of ``NO_PROXY``."""
     assert NoProxy(entries).covers(host, port) is covered
+
+
+def test_no_proxy_of_the_environment() -> None:
+    """``NO_PROXY`` counts where the configuration says nothing."""
+    environ = {"NO_PROXY": "a.example"}
+    assert load(environ=environ).outbound.no_proxy == "a.example"
+    environ["INFERD_OUTBOUND__NO_PROXY"] = "b.example"
+    assert load(environ=environ).outbound.no_proxy == "b.example"
 
 
 async def test_an_http_proxy(provider: Provider) -> None:

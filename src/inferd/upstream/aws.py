@@ -300,17 +300,20 @@ def _lasts(ends: str | None) -> float:
 def _profile(env: Mapping[str, str]) -> Keys | None:
     """Keys of ``AWS_PROFILE`` in ``~/.aws/credentials``, then in ``~/.aws/config``."""
     name = env.get("AWS_PROFILE") or "default"
-    home = Path(env.get("HOME") or "~").expanduser() / ".aws"
+    credentials, config = env.get("AWS_SHARED_CREDENTIALS_FILE"), env.get("AWS_CONFIG_FILE")
+    if "HOME" in env:
+        credentials = credentials or f"{env['HOME']}/.aws/credentials"
+        config = config or f"{env['HOME']}/.aws/config"
     named = name if name == "default" else f"profile {name}"
-    return _section(env.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials", name) or _section(
-        env.get("AWS_CONFIG_FILE") or home / "config", named
-    )
+    return _section(credentials, name) or _section(config, named)
 
 
-def _section(file: str | Path, name: str) -> Keys | None:
+def _section(file: str | None, name: str) -> Keys | None:
+    if file is None:
+        return None
     parser = configparser.RawConfigParser()
     try:
-        parser.read(Path(file).expanduser(), encoding="utf-8")
+        parser.read(file, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError):
         raise _none_found(f"the file [{file}] is not a profile file") from None
     if not parser.has_section(name):

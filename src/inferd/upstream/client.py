@@ -18,6 +18,7 @@ from inferd.config import Config
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Inputs
 from inferd.core.results import ChatAnswer, Completion, Result, Usage, collect
+from inferd.core.secrets import Secret
 from inferd.core.service import Ask, BadReply, Call, Outgoing, Reply, Send, Service
 from inferd.core.tasks import EMBEDDINGS, TaskType
 from inferd.errors import InferdError, StatusError, UpstreamError
@@ -47,6 +48,9 @@ _LONG_REPLY = 1 << 19
 """Bytes from which an answer is read by a worker thread, so that other requests get their turns meanwhile."""
 
 
+_NO_AMBIENT = {"AWS_EC2_METADATA_DISABLED": Secret("true")}
+
+
 class Upstream:
     """Calls to other people's servers. One a process, made anywhere, used on one event loop, ended by ``close``.
 
@@ -63,7 +67,7 @@ class Upstream:
         config = config or Config()
         self._egress = Egress(config)
         self._limits = Limits(config.outbound.queue_capacity)
-        self._tokens = TokenCache(config.environment)
+        self._tokens = TokenCache(config.environment if config.outbound.ambient_credentials else _NO_AMBIENT)
         self._max_reply = config.outbound.max_response_mb << 20
         self._sleep = sleep
         self._draw = draw
@@ -239,10 +243,14 @@ class Upstream:
         outgoing, shown = await self._prepared(errand, ask)
         try:
             response = await self._open(outgoing)
-            if not 200 <= response.status < 300:
-                self._check(errand, outgoing, await _whole_reply(response, self._max_reply), shown)
-            stream = ChunkStream(response, errand, ask)
-            await stream.prime()
+            try:
+                if not 200 <= response.status < 300:
+                    self._check(errand, outgoing, await _whole_reply(response, self._max_reply), shown)
+                stream = ChunkStream(response, errand, ask)
+                await stream.prime()
+            except BaseException:
+                response.close()
+                raise
         except (Unreachable, Unsendable, TooLarge) as why:
             failure = unsent(errand, why, shown)
             raise failure from failure.__cause__

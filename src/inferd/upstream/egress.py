@@ -288,14 +288,15 @@ def _trust(out: Outbound) -> ssl.SSLContext | None:
     if not (out.ca_certs or out.client_cert):
         return None
     context = ssl.create_default_context()
+    setting = "outbound.ca_certs"
     try:
         if out.ca_certs:
             _load_authorities(context, out.ca_certs)
+        setting = "outbound.client_cert"
         if out.client_cert:
             context.load_cert_chain(out.client_cert, out.client_key)
-    except (OSError, ssl.SSLError) as bad:
-        name = "outbound.client_cert" if out.client_cert else "outbound.ca_certs"
-        raise ConfigError(f"{name}: cannot be used: {bad.strerror or type(bad).__name__}") from None
+    except OSError as bad:
+        raise ConfigError(f"{setting}: cannot be used: {bad.strerror or type(bad).__name__}") from None
     return context
 
 
