@@ -13,17 +13,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from inferd import __version__, services
+from inferd.actions.accounts import Accounts
 from inferd.actions.house import House
 from inferd.api import cohere, openai, routes, tei
 from inferd.api.elastic import media, problems
 from inferd.api.elastic.handlers import Elastic
 from inferd.api.guard import Guard, Open, Secured
 from inferd.api.http import Application, Dialect, Limits, Router
+from inferd.api.security import Security
 from inferd.api.server import Options, Server, loop_factory
 from inferd.config import Config, ConfigError
 from inferd.errors import InferdError
 from inferd.local.host import Host, HostOptions
 from inferd.local.lexicon import Lexicon
+from inferd.security.audit import AuditLog
 from inferd.security.authentication import Authenticator
 from inferd.security.bootstrap import SUPERUSER, ensure_superuser
 from inferd.store import SecretBox, Store
@@ -44,6 +47,7 @@ def application(house: House, guard: Guard) -> Application:
     router = Router(
         [
             (elastic, routes.elastic(Elastic(house, guard))),
+            (elastic, routes.security(Security(accounts(house, guard), guard))),
             (openai.dialect(guard), openai.routes(openai.OpenAI(house, guard), routes.READ, routes.INFER)),
             (cohere.dialect(guard), cohere.routes(cohere.Cohere(house, guard), routes.INFER)),
             (tei.dialect(guard), tei.routes(tei.Tei(house, guard), routes.READ, routes.INFER)),
@@ -52,6 +56,11 @@ def application(house: House, guard: Guard) -> Application:
     http = house.config.http
     limits = Limits(body=http.max_body_mb << 20, body_idle=http.body_timeout, concurrent=http.max_concurrent)
     return Application(router, limits=limits)
+
+
+def accounts(house: House, guard: Guard) -> Accounts | None:
+    """None where security is off."""
+    return Accounts(house.store.identities, guard.authenticator) if isinstance(guard, Secured) else None
 
 
 @asynccontextmanager
@@ -144,6 +153,7 @@ def configure_logging(config: Config) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     logging.captureWarnings(True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 async def serve(config: Config) -> None:
@@ -173,16 +183,30 @@ async def guarding(house: House) -> AsyncIterator[Guard]:
         yield Open()
         return
     identities = house.store.identities
-    authenticator = Authenticator(identities, cache_seconds=security.cache_seconds)
+    audit = audit_log(house.config)
+    authenticator = Authenticator(
+        identities, cache_seconds=security.cache_seconds, client_users=house.config.tls.client_users
+    )
     try:
         fresh = await ensure_superuser(
             identities.users, authenticator.passwords, house.config.elastic_password
         )
         if fresh is not None:
             print(FIRST_START.format(user=SUPERUSER, password=fresh.reveal()), file=sys.stderr)
-        yield Secured(authenticator)
+        yield Secured(authenticator, audit, note_success=security.audit_success)
     finally:
         authenticator.close()
+        if audit is not None:
+            await asyncio.to_thread(audit.close)
+
+
+def audit_log(config: Config) -> AuditLog | None:
+    """Raises ``ConfigError`` when it cannot be written."""
+    security = config.security
+    if not security.audit:
+        return None
+    path = Path(security.audit_file).expanduser() if security.audit_file else config.data_path / "audit.log"
+    return AuditLog(path, max_bytes=security.audit_max_mb << 20, keep=security.audit_keep)
 
 
 FIRST_START = """
