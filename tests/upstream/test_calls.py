@@ -423,6 +423,9 @@ async def test_a_path_is_sent_as_given(provider: Provider) -> None:
 
 async def test_no_cookie_is_kept(provider: Provider) -> None:
     """What one endpoint's provider sets is not sent by another endpoint."""
+    provider.changed(name="elsewhere")
+    place = provider.fake.url.replace("127.0.0.1", "localhost")  # jars keep nothing of bare addresses
+    provider.changed_call(TaskType.TEXT_EMBEDDING, post=f"{place}/v1")
     provider.fake.answer(json=VECTORS, headers={"Set-Cookie": "session=1; Path=/"})
     await provider.call()
     await provider.call()

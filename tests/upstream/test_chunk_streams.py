@@ -39,8 +39,9 @@ async def test_cut_at_every_byte(provider: Provider) -> None:
 
 
 async def test_a_finished_stream_gives_its_connection_back(provider: Provider) -> None:
-    """Streams one after the other share a connection."""
-    provider.fake.answer(sse=[*WORDS, "[DONE]"])
+    """Streams one after the other share a connection, also when the end comes a little after its mark."""
+    provider.fake.answer(chunks=(SSE,))
+    provider.fake.answer(chunks=(SSE, b": bye\n\n"), pause=0.01)
     for _ in range(4):
         await texts(await provider.stream())
     assert provider.fake.connections == 1
