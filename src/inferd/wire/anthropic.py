@@ -27,6 +27,7 @@ from inferd.core.service import Ask, BadReply, Event, Reply
 from inferd.errors import UpstreamError
 from inferd.upstream.faults import scrub
 from inferd.wire.attachments import arguments, attachment, is_remote
+from inferd.wire.blocks import ToolBlocks, step
 from inferd.wire.replies import decode, missing
 
 REASONING_FORMAT = "anthropic-claude-v1"
@@ -372,17 +373,11 @@ def chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
 
 
 class _ChatReader:
-    """Events into chunks. In the chunks' native form a block's number is the choice's index and every call has index 0."""
-
     def __init__(self, hides_reasoning: bool) -> None:
         self._hides_reasoning = hides_reasoning
-        self._id = ""
-        self._model: str | None = None
+        self._blank = Chunk(id="")
         self._usage = _Usage()
-        self._calls: dict[int, int] = {}
-        """Number of the tool call by the number of its block."""
-        self._without_arguments: set[int] = set()
-        """Calls whose arguments have not come yet."""
+        self._tools = ToolBlocks()
 
     def __call__(self, event: Event) -> Iterable[Chunk]:
         body = _decoded(event)
@@ -401,13 +396,13 @@ class _ChatReader:
         return (chunk,) if chunk is not None else ()
 
     def _start(self, body: _Event) -> Chunk:
+        """Elasticsearch prints the usage in two pieces, this and the last; in OpenAI's terms it comes once."""
         if body.message is None:
             raise BadReply("Required [message]")
-        self._id = body.message.id
-        self._model = body.message.model
+        self._blank = Chunk(id=body.message.id, model=body.message.model)
         self._usage = body.message.usage or _Usage()
         prompt, output = self._usage.input_tokens or 0, self._usage.output_tokens or 0
-        chunk = self._chunk(Delta(role=body.message.role))
+        chunk = step(self._blank, Delta(role=body.message.role))
         usage = ChatUsage(prompt_tokens=prompt, completion_tokens=output, total_tokens=prompt + output)
         return replace(chunk, native=replace(chunk, usage=usage))
 
@@ -416,41 +411,28 @@ class _ChatReader:
         if block is None:
             raise BadReply("Required [content_block]")
         if block.type == "text":
-            return self._chunk(Delta(content=block.text or ""), block=body.index)
+            return step(self._blank, Delta(content=block.text or ""), block=body.index)
         if block.type == "tool_use":
-            return self._tool_start(body.index, block)
+            return self._tool_start(block, body.index)
         return self._thought(block, body.index)
 
-    def _tool_start(self, place: int, block: _Block) -> Chunk:
-        number = self._calls.setdefault(place, len(self._calls))
-        if not block.input:
-            self._without_arguments.add(number)
-        arguments = _json(block.input)
-        call = CallDelta(
-            index=number,
-            id=block.id,
-            name=block.name,
-            arguments=arguments if block.input else "",
-            type="function",
-        )
-        native = CallDelta(id=block.id, name=block.name, arguments=arguments)
-        return self._chunk(Delta(tool_calls=(call,)), Delta(tool_calls=(native,)), place)
+    def _tool_start(self, block: _Block, place: int) -> Chunk:
+        """The vendor starts with an empty object, which Elasticsearch prints; pieces that follow would not join to it."""
+        call = CallDelta(id=block.id, name=block.name, arguments=_json(block.input))
+        calls = self._tools.start(place, call if block.input else replace(call, arguments=""))
+        native = Delta(tool_calls=(call,))
+        return step(self._blank, Delta(tool_calls=calls), native=native, block=place)
 
     def _block_delta(self, body: _Event) -> Chunk | None:
         delta = body.delta
         if delta is None:
             raise BadReply("Required [delta]")
         if delta.type == "text_delta":
-            return self._chunk(Delta(content=delta.text or ""), block=body.index)
+            return step(self._blank, Delta(content=delta.text or ""), block=body.index)
         if delta.type == "input_json_delta":
-            piece = delta.partial_json or ""
-            number = self._calls.get(body.index, 0)
-            if piece:
-                self._without_arguments.discard(number)
-            native = Delta(tool_calls=(CallDelta(arguments=piece),))
-            return self._chunk(
-                Delta(tool_calls=(CallDelta(index=number, arguments=piece),)), native, body.index
-            )
+            piece = self._tools.piece(body.index, delta.partial_json or "")
+            native = Delta(tool_calls=(replace(piece, index=0),))
+            return step(self._blank, Delta(tool_calls=(piece,)), native=native, block=body.index)
         if delta.type in ("thinking_delta", "signature_delta"):
             thought = _Block(type="thinking", thinking=delta.thinking, signature=delta.signature)
             return self._thought(thought, body.index)
@@ -461,30 +443,16 @@ class _ChatReader:
         empty = block.type == "thinking" and not block.thinking and not block.signature
         if detail is None or empty or self._hides_reasoning:
             return None
-        return self._chunk(Delta(reasoning=block.thinking or None, reasoning_details=(detail,)), block=place)
+        delta = Delta(reasoning=block.thinking or None, reasoning_details=(detail,))
+        return step(self._blank, delta, block=place)
 
     def _end(self, body: _Event) -> Chunk:
         if body.delta is None:
             raise BadReply("Required [delta]")
-        usage = body.usage or _Usage()
+        usage, reason = body.usage or _Usage(), body.delta.stop_reason
         output = usage.output_tokens or 0
-        # A call without arguments never gets a piece: its caller still has to be able to read them.
-        missing = tuple(CallDelta(index=n, arguments="{}") for n in sorted(self._without_arguments))
-        self._without_arguments.clear()
         whole = usage if usage.input_tokens is not None else replace(self._usage, output_tokens=output)
-        chunk = self._chunk(Delta(tool_calls=missing or None), finish=_finish(body.delta.stop_reason))
-        native = Choice(delta=Delta(), finish_reason=body.delta.stop_reason)
         told = ChatUsage(prompt_tokens=0, completion_tokens=output, total_tokens=output)
-        return replace(
-            chunk, usage=_chat_usage(whole), native=replace(chunk, choices=(native,), usage=told, native=None)
-        )
-
-    def _chunk(
-        self, delta: Delta, native: Delta | None = None, block: int = 0, finish: str | None = None
-    ) -> Chunk:
-        chunk = Chunk(id=self._id, model=self._model, choices=(Choice(delta=delta, finish_reason=finish),))
-        if native is None and block == 0:
-            return chunk
-        return replace(
-            chunk, native=replace(chunk, choices=(Choice(delta=native or delta, index=block),), native=None)
-        )
+        native = replace(step(self._blank, Delta(), finish=reason), usage=told)
+        chunk = step(self._blank, Delta(tool_calls=self._tools.owed() or None), finish=_finish(reason))
+        return replace(chunk, usage=_chat_usage(whole), native=native)

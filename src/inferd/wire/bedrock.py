@@ -28,6 +28,7 @@ from inferd.core.service import Ask, BadReply, Event, Fault, Reply
 from inferd.errors import StatusError, UpstreamFailure, status_name
 from inferd.upstream.faults import UNREAD_KIND, scrub
 from inferd.wire.attachments import arguments, attachment
+from inferd.wire.blocks import ToolBlocks, step
 from inferd.wire.replies import decode, missing
 
 # The request
@@ -365,20 +366,16 @@ def chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
 
 
 class _ChatReader:
-    """Events into chunks. In the chunks' native form a block's number is the choice's index and every call has index 0."""
-
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._blank = Chunk(id=_fresh_id(), model=ask.settings["model"])
-        self._calls: dict[int, int] = {}
-        """Number of the tool call by the number of its block."""
-        self._without_arguments: set[int] = set()
+        self._tools = ToolBlocks()
 
     def __call__(self, event: Event) -> Iterable[Chunk]:
         refuse_failure(self._ask, event)
         match event.name:
             case "messageStart":
-                return (self._chunk(Delta(role=_decoded(event).role)),)
+                return (step(self._blank, Delta(role=_decoded(event).role)),)
             case "contentBlockStart":
                 return (self._start(_decoded(event)),)
             case "contentBlockDelta":
@@ -394,40 +391,24 @@ class _ChatReader:
         use = body.start.tool_use if body.start is not None else None
         if use is None:
             raise BadReply("Unsupported content block start in Amazon Bedrock converse stream")
-        place = body.content_block_index
-        number = self._calls.setdefault(place, len(self._calls))
-        self._without_arguments.add(number)
-        call = CallDelta(index=number, id=use.tool_use_id, name=use.name, type="function")
-        native = Delta(role="assistant", tool_calls=(replace(call, index=0),))
-        return self._chunk(Delta(tool_calls=(replace(call, arguments=""),)), native, place)
+        call = CallDelta(id=use.tool_use_id, name=use.name, type="function")
+        calls = self._tools.start(body.content_block_index, replace(call, arguments=""))
+        native = Delta(role="assistant", tool_calls=(call,))
+        return step(self._blank, Delta(tool_calls=calls), native=native, block=body.content_block_index)
 
     def _delta(self, body: _Event) -> Chunk:
         delta, place = body.delta, body.content_block_index
         if delta is not None and delta.text is not None:
-            return self._chunk(Delta(content=delta.text), block=place)
+            return step(self._blank, Delta(content=delta.text), block=place)
         if delta is None or delta.tool_use is None:
             raise BadReply("Unsupported content block delta in Amazon Bedrock converse stream")
-        piece = delta.tool_use.input
-        if not isinstance(piece, str):
+        if not isinstance(delta.tool_use.input, str):
             raise BadReply("Required [input]")
-        number = self._calls.get(place, 0)
-        if piece:
-            self._without_arguments.discard(number)
-        native = Delta(tool_calls=(CallDelta(arguments=piece, type="function"),))
-        return self._chunk(Delta(tool_calls=(CallDelta(index=number, arguments=piece),)), native, place)
+        piece = self._tools.piece(place, delta.tool_use.input)
+        native = Delta(tool_calls=(replace(piece, index=0, type="function"),))
+        return step(self._blank, Delta(tool_calls=(piece,)), native=native, block=place)
 
     def _stop(self, body: _Event) -> Chunk:
-        # A call without arguments never gets a piece: its caller still has to be able to read them.
-        missing = tuple(CallDelta(index=n, arguments="{}") for n in sorted(self._without_arguments))
-        self._without_arguments.clear()
-        finish = _finish(body.stop_reason)
-        return self._chunk(Delta(tool_calls=missing or None), Delta() if missing else None, finish=finish)
-
-    def _chunk(
-        self, delta: Delta, native: Delta | None = None, block: int = 0, finish: str | None = None
-    ) -> Chunk:
-        chunk = replace(self._blank, choices=(Choice(delta=delta, finish_reason=finish),))
-        if native is None and block == 0:
-            return chunk
-        choice = Choice(delta=native or delta, index=block, finish_reason=finish)
-        return replace(chunk, native=replace(chunk, choices=(choice,)))
+        owed = self._tools.owed()
+        delta = Delta(tool_calls=owed or None)
+        return step(self._blank, delta, native=Delta() if owed else None, finish=_finish(body.stop_reason))
