@@ -5,7 +5,6 @@ import secrets
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from msgspec import Struct
@@ -14,18 +13,24 @@ from msgspec.structs import replace
 from inferd.core.identities import ApiKey, Role, User
 from inferd.core.secrets import Secret
 from inferd.core.settings import wrong_type
-from inferd.errors import IllegalArgument, InvalidRequest, NotFound, StatusError
+from inferd.errors import IllegalArgument, InvalidRequest, NotFound, Rejected, StatusError
 from inferd.security.authentication import Authenticator, hash_key
-from inferd.security.principal import Principal
-from inferd.security.privileges import BUILT_IN, INFERENCE
+from inferd.security.bootstrap import MIN_PASSWORD, SUPERUSER
+from inferd.security.principal import LONGEST_PATTERN, Principal, matches
+from inferd.security.privileges import BUILT_IN, CLUSTER, INFERENCE
 from inferd.store.identities import Identities
 
 _USER_NAME = re.compile(r"[!-~](?:[ -~]{0,505}[!-~])?")
 _ROLE_NAME = _USER_NAME
-MIN_PASSWORD = 6
 MAX_PASSWORD = 4096
 MAX_NAMES = 1000
-_RESERVED_USER = "elastic"
+MAX_KEYS = 10_000
+"""Valid API keys of one owner."""
+MAX_ASKED = 10_000
+"""Pairs of a privilege and what it is held on, in one question."""
+KEPT_DAYS = 7
+"""How long keys that expired or were invalidated are still shown."""
+_RESERVED_USER = SUPERUSER
 
 
 class Accounts(Struct, frozen=True, eq=False):
@@ -49,12 +54,9 @@ class Accounts(Struct, frozen=True, eq=False):
         before = self.identities.users.get(name)
         if name == _RESERVED_USER:
             raise IllegalArgument(f"user [{name}] is reserved and only its password can be changed")
-        if password is not None and hashed is not None:
-            raise InvalidRequest("password_hash and password can't both be set")
-        if hashed is not None:
-            raise InvalidRequest(
-                "password_hash is not supported: send the password, it is hashed with argon2id here"
-            )
+        if roles is None:
+            raise InvalidRequest("roles must be given; [] is a user without any")
+        _refuse_hash(hashed)
         if before is None and password is None:
             raise InvalidRequest("password must be specified unless you are updating an existing user")
         if before is not None and password is None:
@@ -64,7 +66,7 @@ class Accounts(Struct, frozen=True, eq=False):
         user = User(
             name=name,
             password_hash=stored,
-            roles=tuple(roles or ()),
+            roles=tuple(roles),
             full_name=full_name,
             email=email,
             metadata=metadata or {},
@@ -94,29 +96,34 @@ class Accounts(Struct, frozen=True, eq=False):
         reader = _Reader(body)
         password, hashed = reader.text("password"), reader.text("password_hash")
         reader.done("change_password")
-        if hashed is not None:
-            raise InvalidRequest(
-                "password_hash is not supported: send the password, it is hashed with argon2id here"
-            )
+        _refuse_hash(hashed)
         if password is None:
             raise InvalidRequest("password is missing")
-        user = self._user(name)
+        user = self._user(name, "password")
         stored = await self._hash(password)
         await self.identities.users.put(replace(user, password_hash=stored), user.version)
 
     async def enable(self, name: str, enabled: bool) -> None:
-        user = self._user(name)
+        user = self._user(name, "status")
         if name == _RESERVED_USER and not enabled:
             raise IllegalArgument(f"user [{name}] is reserved and cannot be disabled")
         await self.identities.users.put(replace(user, enabled=enabled), user.version)
 
-    def _user(self, name: str) -> User:
+    def _user(self, name: str, what: str) -> User:
         user = self.identities.users.get(name)
         if user is None:
-            raise InvalidRequest("user must exist in order to change password")
+            raise InvalidRequest(f"user must exist in order to change {what}")
         return user
 
+    def who(self, principal: Principal) -> dict[str, Any]:
+        """``GET _security/_authenticate``."""
+        return authenticated(principal)
+
     # Roles
+
+    def privileges(self) -> dict[str, Any]:
+        """``GET _security/privilege/_builtin``. There are no indices here."""
+        return {"cluster": list(CLUSTER), "index": []}
 
     async def put_role(self, name: str, body: dict[str, Any]) -> bool:
         check_name("role", name, _ROLE_NAME)
@@ -145,7 +152,7 @@ class Accounts(Struct, frozen=True, eq=False):
     async def create_key(
         self, owner: Principal, body: dict[str, Any], seconds: Callable[[str], float]
     ) -> dict[str, Any]:
-        """The new key; its secret is in this answer and nowhere else."""
+        """The new key; its secret is in this answer and nowhere else. Keys that ended long ago go for it."""
         reader = _Reader(body)
         name, expiration = reader.text("name"), reader.text("expiration")
         descriptors = check_descriptors(reader.object("role_descriptors"))
@@ -159,13 +166,20 @@ class Accounts(Struct, frozen=True, eq=False):
             raise InvalidRequest("api key name may not begin or end with whitespace")
         if name.startswith("_"):
             raise InvalidRequest("api key name may not begin with an underscore")
-        if owner.api_key is not None and any(not _is_empty(d) for d in descriptors.values()) | (
-            not descriptors
+        if owner.api_key is not None and not (
+            descriptors and all(_is_empty(d) for d in descriptors.values())
         ):
             raise IllegalArgument(
                 "creating derived api keys requires an explicit role descriptor that is empty (has no privileges)"
             )
         now = time.time_ns() // 1_000_000
+        expires = _expiration(expiration, now, seconds)
+        if (
+            sum(key.owner == owner.username and is_active(key) for key in self.identities.api_keys.all())
+            >= MAX_KEYS
+        ):
+            raise Rejected(f"user [{owner.username}] has [{MAX_KEYS}] valid API keys, which is the limit")
+        await self._forget_ended(now)
         secret = Secret(secrets.token_urlsafe(16))
         key = ApiKey(
             id=secrets.token_urlsafe(15),
@@ -177,7 +191,7 @@ class Accounts(Struct, frozen=True, eq=False):
             role_descriptors=descriptors,
             limited_by=self._limits(owner),
             metadata=metadata,
-            expiration=None if expiration is None else now + round(seconds(expiration) * 1000),
+            expiration=expires,
         )
         await self.identities.api_keys.put(key, 0)
         shown: dict[str, Any] = {"id": key.id, "name": name}
@@ -186,11 +200,31 @@ class Accounts(Struct, frozen=True, eq=False):
         encoded = b64encode(f"{key.id}:{secret.reveal()}".encode()).decode()
         return {**shown, "api_key": secret.reveal(), "encoded": encoded}
 
+    async def _forget_ended(self, now: int) -> None:
+        before = now - KEPT_DAYS * 86_400_000
+        keys = self.identities.api_keys.all()
+        if any(end is not None and end < before for key in keys for end in (key.expiration, key.invalidated)):
+            await self.identities.api_keys.purge(before)
+
     def _limits(self, owner: Principal) -> dict[str, Any]:
         """What the owner may do now: the key never gets more, whatever becomes of the owner."""
         if owner.api_key is not None:
             return owner.api_key.limited_by
         return {} if owner.user is None else dict(self.authenticator.descriptors(owner.user))
+
+    def key_filter(self, body: dict[str, Any]) -> tuple["KeyFilter", bool]:
+        """The body of ``DELETE _security/api_key``: which keys, and whether only the caller's own."""
+        reader = _Reader(body)
+        id, ids, owned = reader.text("id"), reader.names("ids"), reader.boolean("owner")
+        name, username, realm = reader.text("name"), reader.text("username"), reader.text("realm_name")
+        reader.done("invalidate_api_key")
+        if id is not None and ids is not None:
+            raise InvalidRequest("[id] and [ids] say the same: give one of them")
+        listed = [id] if id is not None else ids
+        wanted = KeyFilter(
+            ids=None if listed is None else tuple(listed), name=name, username=username, realm_name=realm
+        )
+        return wanted, bool(owned)
 
     def keys(self, wanted: "KeyFilter") -> list[ApiKey]:
         return [key for key in self.identities.api_keys.all() if wanted.covers(key)]
@@ -224,7 +258,7 @@ class Accounts(Struct, frozen=True, eq=False):
             if raw_descriptors is None
             else check_descriptors(raw_descriptors),
             metadata=key.metadata if raw_metadata is None else check_metadata(raw_metadata),
-            expiration=key.expiration if expiration is None else now + round(seconds(expiration) * 1000),
+            expiration=key.expiration if expiration is None else _expiration(expiration, now, seconds),
             limited_by=self._limits(owner),
         )
         if changed == key:
@@ -246,7 +280,7 @@ class KeyFilter(Struct, frozen=True, kw_only=True):
     def covers(self, key: ApiKey) -> bool:
         if self.ids is not None and key.id not in self.ids:
             return False
-        if self.name is not None and not fnmatchcase(key.name, self.name):
+        if self.name is not None and not matches(self.name, key.name):
             return False
         if self.owner is not None and key.owner != self.owner:
             return False
@@ -255,6 +289,23 @@ class KeyFilter(Struct, frozen=True, kw_only=True):
         if self.realm_name is not None and key.realm != self.realm_name:
             return False
         return not self.active_only or is_active(key)
+
+
+def _expiration(text: str | None, now: int, seconds: Callable[[str], float]) -> int | None:
+    """Milliseconds since 1970."""
+    if text is None:
+        return None
+    lasts = seconds(text)
+    if lasts <= 0:
+        raise InvalidRequest(f"[expiration] must be longer than nothing, found [{text}]")
+    return now + round(lasts * 1000)
+
+
+def _refuse_hash(hashed: str | None) -> None:
+    if hashed is not None:
+        raise InvalidRequest(
+            "password_hash is not supported: send the password, it is hashed with argon2id here"
+        )
 
 
 def is_active(key: ApiKey) -> bool:
@@ -273,7 +324,7 @@ def check_name(noun: str, name: str, pattern: re.Pattern[str]) -> None:
 
 
 def check_descriptor(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """A role's body with its members in place; unknown ones are refused."""
+    """A role's body with its members in place; unknown ones are refused. What grants nothing here is kept as it is."""
     reader = _Reader(dict(body))
     out: dict[str, Any] = {"cluster": reader.names("cluster") or []}
     indices = reader.objects("indices") or reader.objects("index") or []
@@ -282,12 +333,13 @@ def check_descriptor(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     out["run_as"] = reader.names("run_as") or []
     out["metadata"] = check_metadata(reader.object("metadata"))
     reader.object("transient_metadata")
-    reader.object("global")
-    reader.objects("remote_indices")
-    reader.objects("remote_cluster")
-    description = reader.text("description")
-    if description is not None:
-        out["description"] = description
+    elsewhere = {
+        "global": reader.object("global"),
+        "remote_indices": reader.objects("remote_indices"),
+        "remote_cluster": reader.objects("remote_cluster"),
+        "description": reader.text("description"),
+    }
+    out.update((key, value) for key, value in elsewhere.items() if value is not None)
     inference = reader.objects("inference")
     if inference is not None:
         out["inference"] = [_inference_entry(entry) for entry in inference]
@@ -302,6 +354,8 @@ def _inference_entry(entry: dict[str, Any]) -> dict[str, Any]:
     reader.done("inference")
     if not names or not privileges:
         raise InvalidRequest("[inference] entries need [names] and [privileges]")
+    if any(len(name) > LONGEST_PATTERN for name in names):
+        raise InvalidRequest(f"[inference] names may not be longer than [{LONGEST_PATTERN}] characters")
     unknown = sorted(set(privileges) - set(INFERENCE))
     if unknown:
         raise InvalidRequest(
@@ -314,7 +368,7 @@ def check_descriptors(raw: Mapping[str, Any] | None) -> dict[str, Any]:
     out = {}
     for name, body in (raw or {}).items():
         if not isinstance(body, Mapping):
-            raise InvalidRequest(wrong_type(name, body, "Map"))
+            raise _wrong(name, body, "Map")
         out[name] = check_descriptor(name, body)
     return out
 
@@ -332,6 +386,11 @@ def _is_empty(descriptor: Mapping[str, Any]) -> bool:
     )
 
 
+def _wrong(key: str, value: Any, name: str) -> InvalidRequest:
+    """Texts are not repeated: in bodies like these they may be secrets in the wrong place."""
+    return InvalidRequest(wrong_type(key, value if isinstance(value, bool | int | float) else "******", name))
+
+
 class _Reader:
     """Members of a body by kind. Raises 400 for a wrong kind or an unknown member."""
 
@@ -343,8 +402,7 @@ class _Reader:
         if value is not None and (
             not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))
         ):
-            shown = "******" if key.startswith("password") else value
-            raise InvalidRequest(wrong_type(key, shown, name))
+            raise _wrong(key, value, name)
         return value
 
     def text(self, key: str) -> str | None:
@@ -369,13 +427,13 @@ class _Reader:
             or len(found) > MAX_NAMES
             or not all(isinstance(v, str) for v in found)
         ):
-            raise InvalidRequest(wrong_type(key, found, "List"))
+            raise _wrong(key, found, "List")
         return found
 
     def objects(self, key: str) -> list[dict[str, Any]] | None:
         value: Any = self._take(key, list, "List")
         if value is not None and not all(isinstance(v, dict) for v in value):
-            raise InvalidRequest(wrong_type(key, value, "List"))
+            raise _wrong(key, value, "List")
         found: list[dict[str, Any]] | None = value
         return found
 
@@ -427,7 +485,7 @@ def authenticated(principal: Principal) -> dict[str, Any]:
     realm = {"name": principal.realm, "type": principal.realm_type}
     shown: dict[str, Any] = {
         "username": principal.username,
-        "roles": sorted(principal.roles),
+        "roles": [] if user is None else list(user.roles),
         "full_name": None if user is None else user.full_name,
         "email": None if user is None else user.email,
         "metadata": {} if user is None else user.metadata,
@@ -450,23 +508,31 @@ def has_privileges(principal: Principal, body: dict[str, Any]) -> dict[str, Any]
     """``POST _security/user/_has_privileges``. There are no indices and applications here: only ``all`` has those."""
     reader = _Reader(body)
     cluster = reader.names("cluster") or []
-    index, application = reader.objects("index") or [], reader.objects("application") or []
+    index = [_has_entry(entry, "index", ("names", "privileges")) for entry in reader.objects("index") or ()]
+    application = [
+        _has_entry(entry, "application", ("resources", "privileges"), "application")
+        for entry in reader.objects("application") or ()
+    ]
     reader.done("has_privileges")
     if not cluster and not index and not application:
         raise InvalidRequest("must specify at least one privilege")
+    asked = sum(
+        len(entry["privileges"]) * len(entry.get("names") or entry["resources"])
+        for entry in index + application
+    )
+    if asked > MAX_ASKED:
+        raise InvalidRequest(f"more than [{MAX_ASKED}] privileges are asked about")
     everything = principal.has("all")
     shown_cluster = {name: principal.has(name) for name in cluster}
     shown_index: dict[str, Any] = {}
     for entry in index:
-        for name in entry.get("names") or ():
-            for privilege in entry.get("privileges") or ():
-                shown_index.setdefault(str(name), {})[str(privilege)] = everything
+        for name in entry["names"]:
+            shown_index.setdefault(name, {}).update(dict.fromkeys(entry["privileges"], everything))
     shown_application: dict[str, Any] = {}
     for entry in application:
-        resources = shown_application.setdefault(str(entry.get("application")), {})
-        for name in entry.get("resources") or ():
-            for privilege in entry.get("privileges") or ():
-                resources.setdefault(str(name), {})[str(privilege)] = everything
+        resources = shown_application.setdefault(entry["application"], {})
+        for name in entry["resources"]:
+            resources.setdefault(name, {}).update(dict.fromkeys(entry["privileges"], everything))
     every = all(shown_cluster.values()) and (everything or not (shown_index or shown_application))
     return {
         "username": principal.username,
@@ -475,3 +541,19 @@ def has_privileges(principal: Principal, body: dict[str, Any]) -> dict[str, Any]
         "index": shown_index,
         "application": shown_application,
     }
+
+
+def _has_entry(
+    raw: dict[str, Any], parser: str, lists: tuple[str, str], text: str | None = None
+) -> dict[str, Any]:
+    reader = _Reader(raw)
+    entry: dict[str, Any] = {key: reader.names(key) for key in lists}
+    if text is not None:
+        entry[text] = reader.text(text)
+    else:
+        reader.boolean("allow_restricted_indices")
+    reader.done(parser)
+    absent = [key for key, value in entry.items() if not value]
+    if absent:
+        raise InvalidRequest(f"[{parser}] entries need [{', '.join(absent)}]")
+    return entry

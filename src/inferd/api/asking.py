@@ -36,7 +36,7 @@ class Desk(Struct, frozen=True, eq=False):
         return endpoint
 
     def endpoints(self, request: Request) -> list[Endpoint]:
-        self.guard.authorise(request)
+        self.guard.authorise_list(request)
         return get.listing(self.house, TaskType.ANY, self.guard.visible(request))
 
     def deadline(self, endpoint: Endpoint) -> Deadline:

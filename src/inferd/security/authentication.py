@@ -1,5 +1,6 @@
 """Credentials into principals (api.md 12.1, 12.2): Basic, ApiKey and Bearer, with the contract's texts for what is wrong."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -7,21 +8,25 @@ import hmac
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from inferd.core.identities import ApiKey, Role, User
 from inferd.core.secrets import Secret
-from inferd.errors import SecurityError
-from inferd.security.delays import Delays
+from inferd.errors import Rejected, SecurityError
+from inferd.security import certificates
+from inferd.security.delays import Delays, source
 from inferd.security.passwords import Passwords
 from inferd.security.principal import Principal, grant
 from inferd.security.privileges import BUILT_IN
 
 MAX_HEADER = 16_384
 """Characters of an Authorization header that are looked at; a longer one is a wrong credential."""
+
+CHECKS = 1024
+"""Passwords that may be checked, or wait for it, at once."""
 
 _ANONYMOUS = (
     "unable to authenticate with provided credentials and anonymous access is not allowed for this request"
@@ -62,17 +67,17 @@ class Origin(Struct, frozen=True):
 
 
 class _Known(Struct, frozen=True):
-    """A credential that was verified, and what it was verified against."""
+    """A password that was verified: against which hash, and until when that is taken for granted."""
 
-    user: str
-    version: int
+    stored: str
     until: float
 
 
 class Authenticator:
     """Verified passwords are remembered for a short time under a keyed hash, so that each request does not pay for argon2.
 
-    What is remembered is void as soon as the user is changed. API keys are 128 random bits: one SHA-256 verifies them.
+    What is remembered is void as soon as the user's password changes or the user goes. The same credential coming many times at
+    once is verified once. API keys are 128 random bits: one SHA-256 verifies them.
     """
 
     def __init__(
@@ -81,26 +86,35 @@ class Authenticator:
         *,
         cache_seconds: float = 60.0,
         cache_size: int = 10_000,
+        client_users: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
+        """``client_users``: subject of a client certificate to user name."""
         self._identities = identities
         self.passwords = Passwords()
         self.delays = Delays(clock)
+        self.key_delays = Delays(clock)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._cache_seconds = cache_seconds
         self._cache_size = cache_size
+        self._checks: dict[tuple[str, bytes], asyncio.Task[bool]] = {}
+        self._client_users = dict(client_users or {})
         self._salt = os.urandom(32)
         self._clock = clock
         self._now = now
 
     def close(self) -> None:
+        for check in tuple(self._checks.values()):
+            check.cancel()
         self.passwords.close()
 
-    async def authenticate(self, authorization: str | None, origin: Origin) -> Principal:
-        """The principal, or a 401 ``SecurityError``."""
+    async def authenticate(
+        self, authorization: str | None, origin: Origin, certificate: Mapping[str, Any] | None = None
+    ) -> Principal:
+        """The principal, or a 401 ``SecurityError``. A client certificate counts where no header says otherwise."""
         if not authorization:
-            raise refused(f"missing authentication credentials for REST request [{origin.uri}]", origin)
+            return self._by_certificate(certificate, origin)
         if len(authorization) > MAX_HEADER:
             raise refused(_ANONYMOUS, origin)
         scheme, _, credential = authorization.strip().partition(" ")
@@ -112,45 +126,79 @@ class Authenticator:
                 return await self._api_key(credential, origin, "API key")
             case "bearer":
                 return await self._api_key(credential, origin, "oauth2 token")
-        raise refused(f"missing authentication credentials for REST request [{origin.uri}]", origin)
+        raise missing(origin)
+
+    def _by_certificate(self, certificate: Mapping[str, Any] | None, origin: Origin) -> Principal:
+        if not certificate or not self._client_users:
+            raise missing(origin)
+        names = certificates.names(certificate, self._now())
+        name = next((self._client_users[n] for n in names if n in self._client_users), None)
+        if name is None:
+            raise missing(origin)
+        user = self._identities.users.get(name)
+        if user is None or not user.enabled:
+            raise wrong_user(name, origin)
+        return self.principal(user, realm="pki1", realm_type="pki")
 
     # Users
 
     async def _basic(self, credential: str, origin: Origin) -> Principal:
-        decoded = _decoded(credential)
-        name, colon, password = decoded.partition(":")
+        name, colon, password = _decoded(credential).partition(":")
         if not colon:
-            raise refused(
-                f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin
-            )
+            raise wrong_user("", origin)  # what stands there may be a secret that lost its name
         if not await self._password_ok(name, Secret(password), origin):
-            raise refused(
-                f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin
-            )
+            raise wrong_user(name, origin)
         user = self._identities.users.get(name)
         if user is None or not user.enabled:
-            raise refused(
-                f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin
-            )
+            raise wrong_user(name, origin)
         return self.principal(user)
 
     async def _password_ok(self, name: str, password: Secret, origin: Origin) -> bool:
-        user = self._identities.users.get(name)
         mark = self._mark(name, password)
         known = self._known.get(mark)
-        if known is not None and user is not None and user.enabled:
-            if known.version == user.version and known.until > self._clock():
+        proven = known is not None and known.stored == self._hash_of(name)
+        if known is not None:
+            if proven and known.until > self._clock():
                 return True
             del self._known[mark]
-        await self.delays.wait(origin.address, name)
-        stored = user.password_hash if user is not None and user.enabled else None
-        if not await self.passwords.verify(stored, password):
-            self.delays.failed(origin.address, name)
-            return False
-        self.delays.succeeded(origin.address, name)
-        if user is not None:
-            self._remember(mark, _Known(user.name, user.version, self._clock() + self._cache_seconds))
-        return True
+        asked = (source(origin.address), mark)
+        check = self._checks.get(asked)
+        if check is None:
+            if len(self._checks) >= CHECKS:
+                raise Rejected(f"more than [{CHECKS}] passwords are being checked")
+            check = asyncio.create_task(self._check(name, password, mark, origin, proven))
+            self._checks[asked] = check
+            check.add_done_callback(lambda done: self._checked(asked, done))
+        return await asyncio.shield(check)
+
+    def _checked(self, asked: tuple[str, bytes], done: "asyncio.Task[bool]") -> None:
+        del self._checks[asked]
+        if not done.cancelled():
+            done.exception()  # everyone who asked may have left
+
+    async def _check(self, name: str, password: Secret, mark: bytes, origin: Origin, proven: bool) -> bool:
+        """A password that was right before is never made to wait for others' failures."""
+        if proven:
+            return await self._compare(name, password, mark)
+        async with self.delays.attempt(origin.address, name) as attempt:
+            right = await self._compare(name, password, mark)
+            attempt.right = right
+            return right
+
+    async def _compare(self, name: str, password: Secret, mark: bytes) -> bool:
+        """Against the hash as it stands; once more should it change while we look."""
+        for _ in range(3):
+            stored = self._hash_of(name)
+            right = await self.passwords.verify(stored, password)
+            if self._hash_of(name) == stored:
+                if right and stored is not None:
+                    self._remember(mark, _Known(stored, self._clock() + self._cache_seconds))
+                return right
+        return False
+
+    def _hash_of(self, name: str) -> str | None:
+        user = self._identities.users.get(name)
+        return user.password_hash if user is not None and user.enabled else None
 
     def _mark(self, name: str, password: Secret) -> bytes:
         raw = f"{len(name)}:{name}:{password.reveal()}".encode("utf-8", "surrogatepass")
@@ -192,25 +240,25 @@ class Authenticator:
     # API keys
 
     async def _api_key(self, credential: str, origin: Origin, kind: str) -> Principal:
+        """Only failures are slow: nobody guesses 128 bits, and who knows a key's id must not slow the key down."""
         id, colon, secret = _decoded(credential).partition(":")
         if not colon:
-            raise self._key_refused(f"{kind}: malformed credential", origin)
+            raise _key_refused(f"{kind}: malformed credential", origin)
         key = self._identities.api_keys.get(id)
-        await self.delays.wait(origin.address, f"\0{id}")
-        if key is None:
-            self.delays.failed(origin.address, f"\0{id}")
-            raise self._key_refused(f"API key: unable to find apikey with id {_shown(id)}", origin)
-        if not key_matches(key.secret_hash, Secret(secret)):
-            self.delays.failed(origin.address, f"\0{id}")
-            raise self._key_refused(f"API key: invalid credentials for API key [{_shown(id)}]", origin)
+        if key is None or not key_matches(key.secret_hash, Secret(secret)):
+            async with self.key_delays.attempt(origin.address, id) as attempt:
+                attempt.right = False
+            wrong = (
+                f"unable to find apikey with id {_shown(id)}"
+                if key is None
+                else f"invalid credentials for API key [{_shown(id)}]"
+            )
+            raise _key_refused(f"{kind}: {wrong}", origin)
         if key.invalidated is not None:
-            raise self._key_refused(f"API key: api key [{id}] has been invalidated", origin)
+            raise _key_refused(f"{kind}: api key [{id}] has been invalidated", origin)
         if key.expiration is not None and key.expiration <= self._now() * 1000:
-            raise self._key_refused("API key: api key is expired", origin)
+            raise _key_refused(f"{kind}: api key is expired", origin)
         return self.key_principal(key)
-
-    def _key_refused(self, why: str, origin: Origin) -> SecurityError:
-        return refused(_ANONYMOUS, origin, members={"additional_unsuccessful_credentials": why})
 
     def key_principal(self, key: ApiKey) -> Principal:
         """Limited by its owner's rights at creation and, where it has any, by its own descriptors."""
@@ -254,12 +302,34 @@ def _shown(name: str) -> str:
     return name if len(name) <= 256 else f"{name[:256]}…"
 
 
+def claimed(authorization: str | None) -> dict[str, str]:
+    """Who a credential that was refused said it was: a user or a key's id, never more."""
+    scheme, _, credential = (authorization or "")[:MAX_HEADER].strip().partition(" ")
+    name, colon, _ = _decoded(credential.strip()).partition(":")
+    if not colon:
+        return {}
+    return {"user": name} if scheme.lower() == "basic" else {"api_key_id": name}
+
+
 def challenges(secure: bool) -> list[tuple[str, str]]:
     """``WWW-Authenticate``, three headers over TLS, two over plain HTTP (api.md 12.2)."""
     offered = ['Basic realm="security", charset="UTF-8"', 'Bearer realm="security"', "ApiKey"]
     if not secure:
         del offered[1]
     return [("WWW-Authenticate", value) for value in offered]
+
+
+def missing(origin: Origin) -> SecurityError:
+    return refused(f"missing authentication credentials for REST request [{origin.uri}]", origin)
+
+
+def wrong_user(name: str, origin: Origin) -> SecurityError:
+    """The same for whatever was wrong: no user, another password, a disabled user, no password at all."""
+    return refused(f"unable to authenticate user [{_shown(name)}] for REST request [{origin.uri}]", origin)
+
+
+def _key_refused(why: str, origin: Origin) -> SecurityError:
+    return refused(_ANONYMOUS, origin, members={"additional_unsuccessful_credentials": why})
 
 
 def refused(reason: str, origin: Origin, *, members: dict[str, Any] | None = None) -> SecurityError:

@@ -6,12 +6,15 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from inferd.config import ConfigError
 from inferd.core.identities import User
 from inferd.core.secrets import Secret
 from inferd.errors import StatusError
 from inferd.security.passwords import Passwords
 
 SUPERUSER = "elastic"
+MIN_PASSWORD = 6
+"""Characters (api.md 12.5)."""
 _LETTERS = string.ascii_letters + string.digits
 _LENGTH = 20
 
@@ -36,6 +39,8 @@ async def ensure_superuser(users: UserRecords, passwords: Passwords, preset: Sec
     if users.get(SUPERUSER) is not None:
         return None
     password = preset or generated_password()
+    if len(password.reveal()) < MIN_PASSWORD:
+        raise ConfigError(f"ELASTIC_PASSWORD must have at least [{MIN_PASSWORD}] characters")
     user = User(
         name=SUPERUSER,
         password_hash=await passwords.hash(password),

@@ -1,8 +1,6 @@
 """Who was found to be asking, with what they may do worked out once."""
 
-import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -10,37 +8,61 @@ from msgspec import Struct
 from inferd.core.identities import ApiKey, User
 from inferd.security.privileges import closure
 
+LONGEST_PATTERN = 512
+"""Characters of a pattern, and of what is compared with one: more never matches."""
+
+
+def matches(pattern: str, text: str) -> bool:
+    """``*`` is any run of characters, ``?`` any one. Never more steps than the product of the two lengths."""
+    if len(pattern) > LONGEST_PATTERN or len(text) > LONGEST_PATTERN:
+        return False
+    at, here = 0, 0
+    star, taken = -1, 0
+    while here < len(text):
+        if at < len(pattern) and pattern[at] == "*":
+            star, taken = at, here
+            at += 1
+        elif at < len(pattern) and pattern[at] in ("?", text[here]):
+            at += 1
+            here += 1
+        elif star >= 0:
+            taken += 1
+            at, here = star + 1, taken
+        else:
+            return False
+    return not pattern[at:].strip("*")
+
 
 class EndpointGrant(Struct, frozen=True):
-    """Privileges on the endpoints whose ids match one of the patterns (``*`` and ``?``)."""
+    """Privileges on the endpoints whose ids match one of the patterns."""
 
     names: tuple[str, ...]
     privileges: frozenset[str]
 
     def covers(self, endpoint: str) -> bool:
-        return any(_pattern(name).fullmatch(endpoint) for name in self.names)
-
-
-@lru_cache(maxsize=4096)
-def _pattern(name: str) -> re.Pattern[str]:
-    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in name)
-    return re.compile("".join(parts), re.DOTALL)
+        return any(matches(name, endpoint) for name in self.names)
 
 
 class Grant(Struct, frozen=True):
     """What a set of roles allows together."""
 
     cluster: frozenset[str] = frozenset()
+    actions: tuple[str, ...] = ()
+    """Patterns over action names (``cluster:monitor/*``), which Elasticsearch takes among the privileges."""
     endpoints: tuple[EndpointGrant, ...] = ()
 
-    def allows(self, action: str, privileges: Iterable[str], endpoint: str | None) -> bool:
-        """By cluster privilege, by the action's own name, or on this endpoint (None: on any endpoint at all)."""
-        if action in self.cluster or any(name in self.cluster for name in privileges):
-            return True
+    def allows(self, action: str, privileges: Iterable[str]) -> bool:
+        """On the whole house: by cluster privilege or by the action's own name."""
+        return any(name in self.cluster for name in privileges) or any(
+            matches(pattern, action) for pattern in self.actions
+        )
+
+    def allows_on(self, endpoint: str | None, privileges: Iterable[str]) -> bool:
+        """By a grant that is limited to endpoints; None: on one of them at least."""
         return any(
-            (endpoint is None or grant.covers(endpoint))
-            and any(name in grant.privileges for name in privileges)
-            for grant in self.endpoints
+            (endpoint is None or limited.covers(endpoint))
+            and any(name in limited.privileges for name in privileges)
+            for limited in self.endpoints
         )
 
 
@@ -52,7 +74,8 @@ def grant(descriptors: Iterable[Mapping[str, Any]]) -> Grant:
         cluster.update(descriptor.get("cluster") or ())
         for entry in descriptor.get("inference") or ():
             endpoints.append(EndpointGrant(tuple(entry["names"]), closure(entry["privileges"])))
-    return Grant(closure(cluster), tuple(endpoints))
+    held = closure(cluster)
+    return Grant(held, tuple(sorted(name for name in held if ":" in name)), tuple(endpoints))
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -69,12 +92,27 @@ class Principal(Struct, frozen=True, kw_only=True):
     authentication_type: str = "realm"
 
     def allows(self, action: str, privileges: Iterable[str], endpoint: str | None = None) -> bool:
+        """On this endpoint; without one, on the whole house: a grant that is limited to endpoints never does."""
         wanted = tuple(privileges)
-        return bool(self.grants) and all(g.allows(action, wanted, endpoint) for g in self.grants)
+        return bool(self.grants) and all(
+            g.allows(action, wanted) or (endpoint is not None and g.allows_on(endpoint, wanted))
+            for g in self.grants
+        )
+
+    def allows_some(self, action: str, privileges: Iterable[str]) -> bool:
+        """On the whole house, or on some endpoints: what a list that leaves out the others asks."""
+        wanted = tuple(privileges)
+        return bool(self.grants) and all(
+            g.allows(action, wanted) or g.allows_on(None, wanted) for g in self.grants
+        )
 
     def has(self, privilege: str) -> bool:
-        """A cluster privilege, held on everything."""
-        return bool(self.grants) and all(privilege.lower() in g.cluster for g in self.grants)
+        """A cluster privilege, or an action by its name, held on everything."""
+        name = privilege.lower()
+        return bool(self.grants) and all(
+            "all" in g.cluster or name in g.cluster or (":" in name and g.allows(name, ()))
+            for g in self.grants
+        )
 
     @property
     def shown(self) -> str:

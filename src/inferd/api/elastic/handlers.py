@@ -56,7 +56,7 @@ class Elastic:
     async def list_all(self, request: Request) -> Response:
         Params(request).finish()
         task = self._task(request)
-        self.guard.authorise(request)
+        self.guard.authorise_list(request)
         return await self._listing(request, task)
 
     async def _listing(self, request: Request, task: TaskType) -> Response:
@@ -67,7 +67,7 @@ class Elastic:
         Params(request).finish()
         task, id = self._task(request), request.path_params["id"]
         if id in ("_all", "*"):
-            self.guard.authorise(request)
+            self.guard.authorise_list(request)
             return await self._listing(request, task)
         self.guard.authorise(request, id)
         endpoint = get.get(self.house, id, task)
@@ -210,7 +210,7 @@ class Elastic:
     async def services(self, request: Request) -> Response:
         Params(request).finish()
         task = self._task(request)
-        self.guard.authorise(request)
+        self.guard.authorise_list(request)
         return await render.reply(request, get.services(self.house, task))
 
     async def diagnostics(self, request: Request) -> Response:
