@@ -1,26 +1,31 @@
 """A whole server in this process, spoken to over ASGI: the real store, actions and dialect over two services of the tests' own."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from inferd import services
 from inferd.actions.house import House
-from inferd.api.app import application, open_house
+from inferd.api.app import application, guarding, open_house
 from inferd.api.guard import Guard, Open
 from inferd.api.http import Application
 from inferd.config import Config, Security
+from inferd.core.secrets import Secret
 from inferd.core.service import Ask, Call, Service
 from inferd.core.settings import API_KEY, DIMENSIONS, MODEL_ID, SIMILARITY, TOP_N, Kind, Setting, rate_limit
 from inferd.core.tasks import TaskType
 from inferd.upstream.auth import bearer
 from inferd.upstream.faults import OPENAI_RULES, chat_fault, openai_fault
 from inferd.wire import cohere, openai
+
+PASSWORD = "elastic-password"
+"""Of the superuser, where security is on."""
 
 TEMPERATURE = Setting(key="temperature", kind=Kind.INTEGER)
 
@@ -77,6 +82,8 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    challenges: list[str] = field(default_factory=list)
+    """``WWW-Authenticate``, in order."""
 
     @property
     def json(self) -> Any:
@@ -114,9 +121,24 @@ class Client:
             sent["Content-Length"] = str(len(raw))
         return await call(self.app, method, path, query, raw, sent)
 
+    def as_(self, authorization: str | None) -> "Client":
+        """The same server for somebody else."""
+        headers = {} if authorization is None else {"Authorization": authorization}
+        return Client(self.app, self.house, headers)
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
 
 async def call(
-    app: Application, method: str, path: str, query: str, raw: bytes, headers: dict[str, str]
+    app: Application,
+    method: str,
+    path: str,
+    query: str,
+    raw: bytes,
+    headers: dict[str, str],
+    **scoped: Any,
 ) -> Answer:
     scope = {
         "type": "http",
@@ -127,6 +149,7 @@ async def call(
         "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
         "client": ("127.0.0.1", 1),
         "scheme": "http",
+        **scoped,
     }
     pending = [{"type": "http.request", "body": raw, "more_body": False}]
     answer = Answer(0, {}, b"")
@@ -140,6 +163,7 @@ async def call(
         if message["type"] == "http.response.start":
             answer.status = message["status"]
             answer.headers = {k.decode().lower(): v.decode("latin-1") for k, v in message["headers"]}
+            answer.challenges = [v.decode() for k, v in message["headers"] if k == b"www-authenticate"]
         else:
             answer.body += message.get("body", b"")
 
@@ -156,6 +180,18 @@ async def serving(
         extra = {service.name: service for service in test_services(model_server)}
         house.services = {**services.services(), **extra}
         yield Client(application(house, guard or Open()), house, {})
+
+
+@asynccontextmanager
+async def secured(
+    folder: Path, model_server: str = "http://127.0.0.1:9", **more: Any
+) -> AsyncIterator[Client]:
+    """The same with security on; the client is the superuser. ``more`` goes to the configuration."""
+    config = Config(data_dir=str(folder), elastic_password=Secret(PASSWORD), **more)
+    async with open_house(config) as house, guarding(house) as guard:
+        extra = {service.name: service for service in test_services(model_server)}
+        house.services = {**services.services(), **extra}
+        yield Client(application(house, guard), house, {"Authorization": basic("elastic", PASSWORD)})
 
 
 def put_body(service: str, **more: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from .house import Client, create_endpoints, put_body, serving
 from .model_server import running
 

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -12,6 +12,8 @@ from inferd.local import shelf
 from inferd.local.catalogue import Model
 from inferd.local.host import TOKENIZER, Host
 from inferd.local.tokens import clean
+
+T = TypeVar("T")
 
 _KEPT = 8
 """Tokenizers kept in memory."""
@@ -107,5 +109,5 @@ def _tokens(tokenizer: Any, text: str, special: bool) -> list[Token]:
     ]
 
 
-async def _off(size: int, work: Any) -> Any:
+async def _off(size: int, work: Callable[[], T]) -> T:
     return work() if size <= _INLINE else await asyncio.to_thread(work)
