@@ -69,7 +69,7 @@ class Accounts(Struct, frozen=True, eq=False):
             roles=tuple(roles),
             full_name=full_name,
             email=email,
-            metadata=metadata or {},
+            metadata=check_metadata(metadata),
             enabled=enabled is not False,
         )
         _, created = await self.identities.users.put(user, before.version if before else 0)

@@ -92,7 +92,7 @@ def security(h: Security) -> list[Route]:
         action: str,
         privileges: tuple[str, ...],
         *params: str,
-        body: Literal["none", "required"] = "none",
+        body: Literal["none", "optional", "required"] = "none",
     ) -> list[Route]:
         return [
             Route(
@@ -137,5 +137,5 @@ def security(h: Security) -> list[Route]:
         *row("PUT POST", "api_key", h.create_key, "api_key/create", _OWN_KEYS, "refresh", body="required"),
         *row("GET", "api_key", h.get_keys, "api_key/get", _SEE_KEYS, *keys),
         *row("DELETE", "api_key", h.invalidate_keys, "api_key/invalidate", _OWN_KEYS, body="required"),
-        *row("PUT", "api_key/{id}", h.update_key, "api_key/update", _OWN_KEYS, body="required"),
+        *row("PUT", "api_key/{id}", h.update_key, "api_key/update", _OWN_KEYS, body="optional"),
     ]  # fmt: skip

@@ -191,7 +191,8 @@ class Security:
         Params(request).finish()
         accounts, id = self.accounts, request.path_params["id"]
         self.guard.authorise(request)
-        changed = await accounts.update_key(_principal(request), id, await _body(request), _seconds)
+        body = await _body(request) if request.has_body else {}
+        changed = await accounts.update_key(_principal(request), id, body, _seconds)
         if changed:
             self.guard.audit(request, f"api_key/{id}", "updated")
         return await render.reply(request, {"updated": changed})
