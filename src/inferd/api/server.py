@@ -216,6 +216,8 @@ class Server:
         self._socket = bind(self.options.host, self.options.port)
         self.port: int = self._socket.getsockname()[1]
         try:
+            # From here on clients wait instead of being refused.
+            self._socket.listen(self.options.backlog)
             self._server = _Server(_config(app, self.options), app)
         except BaseException:
             self._socket.close()

@@ -93,13 +93,18 @@ def _headers(
     accept_text = None if accept is None else accept.decode("latin-1")
     content_text = None if content is None else content.decode("latin-1")
     wanted, given = _accepted(accept_text), _given(content_text)
-    if has_body and content_text and given is not None:
+    if has_body and content_text and given is not None and not _only_events(accept_text):
         _same_version(wanted, given, accept_text, content_text)
     return wanted, given
 
 
+def _only_events(accept: str | None) -> bool:
+    """There is no versioned form of an event stream; official clients send this beside a versioned body."""
+    return accept is not None and accept.strip() == "text/event-stream"
+
+
 def _accepted(accept: str | None) -> Media | None:
-    if accept is None or not accept.strip() or accept.strip() in ("*/*", "text/event-stream"):
+    if accept is None or not accept.strip() or accept.strip() == "*/*" or _only_events(accept):
         return None
     if "," in accept:
         return next((m for part in accept.split(",") if (m := _read_header(part).media) is not None), None)
