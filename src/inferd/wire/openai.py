@@ -47,7 +47,9 @@ class _Usage(Struct):
 
 
 class _EmbeddingEntry(Struct):
-    embedding: list[float] | str | msgspec.UnsetType = msgspec.UNSET
+    """``bytes``: base64 that the decoder has already read; it is several times faster at that than the library."""
+
+    embedding: list[float] | bytes | msgspec.UnsetType = msgspec.UNSET
 
 
 class _EmbeddingsReply(Struct):
@@ -87,9 +89,11 @@ def _lenient_embeddings(body: bytes, why: Exception) -> _EmbeddingsReply:
 _WHERE = "[EmbeddingFloatResult] failed to parse field [data]"
 
 
-def _checked(embedding: Any) -> list[float] | str | msgspec.UnsetType:
-    if embedding is msgspec.UNSET or isinstance(embedding, str):
-        return embedding
+def _checked(embedding: Any) -> list[float] | bytes | msgspec.UnsetType:
+    if embedding is msgspec.UNSET:
+        return msgspec.UNSET
+    if isinstance(embedding, str):
+        return _unpacked(embedding)
     try:
         return msgspec.convert(embedding, list[float])
     except msgspec.ValidationError:
@@ -103,18 +107,23 @@ def _checked(embedding: Any) -> list[float] | str | msgspec.UnsetType:
         ) from None
 
 
-def _vector(embedding: list[float] | str | msgspec.UnsetType) -> Sequence[float] | Float32s:
+def _vector(embedding: list[float] | bytes | msgspec.UnsetType) -> Sequence[float] | Float32s:
     if embedding is msgspec.UNSET:
         raise BadReply(f"{_WHERE}: Required [embedding]")
-    if not isinstance(embedding, str):
+    if not isinstance(embedding, bytes):
         return embedding
+    if len(embedding) % 4:
+        raise BadReply(
+            f"{_WHERE}: [embedding] base64-decoded length [{len(embedding)}] is not a multiple of 4"
+        )
+    return np.frombuffer(embedding, dtype="<f4")
+
+
+def _unpacked(embedding: str) -> bytes:
     try:
-        packed = base64.b64decode(embedding.encode(), validate=True)
+        return base64.b64decode(embedding.encode(), validate=True)
     except (binascii.Error, ValueError) as bad:
         raise BadReply(f"{_WHERE}: [embedding] is not valid base64: {bad}") from None
-    if len(packed) % 4:
-        raise BadReply(f"{_WHERE}: [embedding] base64-decoded length [{len(packed)}] is not a multiple of 4")
-    return np.frombuffer(packed, dtype="<f4")
 
 
 def _is_number(value: Any) -> bool:
@@ -162,6 +171,7 @@ def messages(chat: Chat) -> list[dict[str, Any]]:
 
 
 def message(m: Message) -> dict[str, Any]:
+    """The members of services/common.md section 14; a model's earlier reasoning is not among them."""
     out: dict[str, Any] = {}
     if m.content is not None:
         out["content"] = m.content if isinstance(m.content, str) else [part(p) for p in m.content]
@@ -179,10 +189,6 @@ def message(m: Message) -> dict[str, Any]:
             }
             for call in m.tool_calls
         ]
-    if m.reasoning is not None:
-        out["reasoning"] = m.reasoning
-    if m.reasoning_details:
-        out["reasoning_details"] = list(m.reasoning_details)
     return out
 
 
