@@ -24,7 +24,12 @@ QUESTION = Chat(
             role="user",
             content=(TextPart("What is this?"), ImagePart("data:image/png;base64,AA==", "low")),
         ),
-        Message(role="assistant", tool_calls=(ToolCall(id="call_1", function=FunctionCall("f", "{}")),)),
+        Message(
+            role="assistant",
+            tool_calls=(ToolCall(id="call_1", function=FunctionCall("f", "{}")),),
+            reasoning="Hm.",
+            reasoning_details=({"type": "reasoning.text", "text": "Hm."},),
+        ),
         Message(role="tool", content="42", tool_call_id="call_1"),
     ),
     max_completion_tokens=100,

@@ -95,7 +95,8 @@ def _checked(embedding: Any) -> list[float] | bytes | msgspec.UnsetType:
     if isinstance(embedding, str):
         return _unpacked(embedding)
     try:
-        return msgspec.convert(embedding, list[float])
+        numbers: list[float] = msgspec.convert(embedding, list[float])
+        return numbers
     except msgspec.ValidationError:
         wrong = (
             next((v for v in embedding if not _is_number(v)), embedding)
