@@ -245,3 +245,13 @@ def test_secrets_in_maps_are_scrubbed() -> None:
         secrets={"a": {"b": [Secret(word)]}, "c": Secret("the")},
     )
     assert faults.scrub(f"the key {word} is bad", endpoint) == "the key ****** is bad"
+
+
+def test_a_secret_echoed_inside_json_is_scrubbed() -> None:
+    """A provider that quotes its input quotes it escaped."""
+    secret = 'pass"wo\\rd'
+    endpoint = Endpoint(
+        id="e", task=TaskType.COMPLETION, service="s", settings={}, secrets={"api_key": Secret(secret)}
+    )
+    told = faults.scrub(f"got {msgspec.json.encode({'k': secret}).decode()}", endpoint)
+    assert told == 'got {"k":"******"}'

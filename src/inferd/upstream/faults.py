@@ -374,7 +374,8 @@ def scrub(text: str, endpoint: Endpoint) -> str:
     """The text with every secret of the endpoint replaced: some providers quote the key they refuse."""
     for secret in secrets_of(endpoint.secrets):
         if len(secret) >= 4:
-            text = text.replace(secret, "******")
+            escaped = msgspec.json.encode(secret.encode("utf-8", "replace").decode()).decode()[1:-1]
+            text = text.replace(secret, "******").replace(escaped, "******")
     return text
 
 

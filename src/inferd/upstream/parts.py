@@ -19,6 +19,13 @@ def size(inputs: Inputs) -> int:
     return len(inputs.documents) if isinstance(inputs, RankQuery) else 1
 
 
+def complete(ask: Ask, result: Result) -> Result:
+    """The same result, if it has one vector an input; else ``BadReply``: vectors could belong to other inputs."""
+    if isinstance(result, Embeddings | Sparse) and len(result.vectors) != size(ask.inputs):
+        raise BadReply(f"The response holds [{len(result.vectors)}] embeddings for [{size(ask.inputs)}] inputs")
+    return result
+
+
 def divided(inputs: Inputs, most: int) -> Iterator[tuple[int, Inputs]]:
     """(index of the first input, at most ``most`` inputs), in order."""
     for start in range(0, size(inputs), most):

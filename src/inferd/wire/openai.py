@@ -90,8 +90,8 @@ _WHERE = "[EmbeddingFloatResult] failed to parse field [data]"
 
 
 def _checked(embedding: Any) -> list[float] | bytes | msgspec.UnsetType:
-    if embedding is msgspec.UNSET:
-        return msgspec.UNSET
+    if isinstance(embedding, msgspec.UnsetType):
+        return embedding
     if isinstance(embedding, str):
         return _unpacked(embedding)
     try:
