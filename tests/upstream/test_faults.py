@@ -2,11 +2,14 @@
 
 import random
 
+import msgspec
 import pytest
 from acme import SERVICE, Provider
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferd.core.endpoint import Endpoint
+from inferd.core.secrets import Secret
 from inferd.core.service import Fault, Reply, Rule
 from inferd.core.tasks import TaskType
 from inferd.upstream import faults
@@ -233,9 +236,6 @@ def test_long_messages_are_cut(provider: Provider) -> None:
 
 def test_secrets_in_maps_are_scrubbed() -> None:
     """Secrets of any depth are found, short ones (which may be words) are left."""
-    from inferd.core.endpoint import Endpoint
-    from inferd.core.secrets import Secret
-
     word = "".join(random.choices("abcdef", k=20))
     endpoint = Endpoint(
         id="e",

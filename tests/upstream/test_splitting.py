@@ -167,6 +167,6 @@ def test_fewer_vectors_than_inputs_are_refused() -> None:
     """An answer that is not split must have one vector an input, too: else they could belong to other inputs."""
     endpoint = Endpoint(id="e", task=TaskType.TEXT_EMBEDDING, service="acme", settings={})
     short = Embeddings(vectors=np.zeros((1, 2), dtype=np.float32))
-    with pytest.raises(BadReply, match=r"holds \[1\] embeddings for \[2\] inputs"):
+    with pytest.raises(BadReply, match=r"Expected \[2\] embeddings in the response but found \[1\]"):
         complete(Ask(endpoint=endpoint, inputs=Texts(("a", "b"))), short)
     assert complete(Ask(endpoint=endpoint, inputs=Texts(("a",))), short) is short
