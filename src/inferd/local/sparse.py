@@ -4,6 +4,7 @@
 trained masked-language heads (SPLADE, arXiv:2107.05720) and, for those that were trained so, queries without a model.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from inferd.core.results import Float32s, SparseVector
 from inferd.local import vocabulary
@@ -60,8 +62,9 @@ def heaviest(weights: Float32s, most: int, truncated: bool, tokens: Sequence[str
 class VocabularySparse:
     """Token states of a sentence encoder against the states of whole words.
 
-    The weight of word w is ``max over tokens i of relu(sqrt(idf_i) · cos(h_i, o_w) − threshold)`` plus, for words in
-    the text, ``literal · idf_w · log(1 + count)``; ``h`` and ``o`` are states less the words' mean state.
+    The weight of word w is ``relu(sqrt(r_w) · max over tokens i of cos(h_i, o_w) − threshold)`` plus, for words in the
+    text, ``literal · r_w · log(1 + count)``; ``h`` and ``o`` are states less the words' mean state, ``r`` is rarity.
+    The whole is divided by the square root of its length, or long texts would win by their length.
     """
 
     def __init__(
@@ -81,10 +84,12 @@ class VocabularySparse:
         tokens = tokenizer.vocabulary
         self._tokens = [tokens[id] for id in entries]
         self._place = {int(id): place for place, id in enumerate(entries)}
-        self._idf = vocabulary.idf(np.arange(len(tokens)))
-        self._scale = np.sqrt(self._idf)
-        skipped = [not any(c.isalnum() for c in token) or token.startswith("[") for token in tokens]
-        self._scale[np.array(skipped)] = 0.0
+        self._rarity = vocabulary.rarity(len(entries))
+        self._scale = np.sqrt(self._rarity)
+        self._counts = np.array(
+            [any(c.isalnum() for c in token) and not token.startswith("[") for token in tokens], np.float32
+        )
+        """1 for tokens that say something, 0 for special ones and punctuation."""
 
     def encode(self, text: str) -> Sequence[Tokens]:
         return (self.tokenizer.encode(text, self.model.max_tokens),)
@@ -93,15 +98,15 @@ class VocabularySparse:
         read = ids(rows)
         with self.weights.lease(lane) as session:
             states = session.run(read) - self._mean
-        # Tokens that count nothing become zeros, which no cosine exceeds once the threshold is taken off.
-        scaled = normalise(states) * self._scale[read][..., None]
+        # Tokens that do not count become zeros: their cosines are 0, below the threshold.
+        counted = normalise(states) * self._counts[read][..., None]
         results = [
-            self._vector(row, self._best(found, lane)) for row, found in zip(rows, scaled, strict=True)
+            self._vector(row, self._best(found, lane)) for row, found in zip(rows, counted, strict=True)
         ]
         return finite(results, states, self.model)
 
     def _best(self, states: Float32s, lane: Lane) -> Float32s:
-        """For every word the best of sqrt(idf) · cosine over the tokens."""
+        """For every word the best cosine over the tokens."""
         best: Float32s | None = None
         with self.words.lease(lane) as session:
             for start in range(0, len(states), _STRIDE):
@@ -112,12 +117,14 @@ class VocabularySparse:
         return best
 
     def _vector(self, row: Text, best: Float32s) -> SparseVector:
-        weights = np.maximum(best - np.float32(self.shape.threshold), np.float32(0))
+        weights = np.maximum(self._scale * best - np.float32(self.shape.threshold), np.float32(0))
         for id, count in Counter(row.tokens.ids).items():
             place = self._place.get(id)
             if place is not None:
-                weights[place] += np.float32(self.shape.literal * self._idf[id] * np.log1p(count))
-        return heaviest(weights, self.shape.most, row.tokens.truncated, self._tokens)
+                weights[place] += np.float32(self.shape.literal * self._rarity[place] * math.log1p(count))
+        vector = heaviest(weights, self.shape.most, row.tokens.truncated, self._tokens)
+        length = np.sqrt(np.square(vector.weights).sum())
+        return replace(vector, weights=vector.weights / np.sqrt(np.maximum(length, np.float32(1e-12))))
 
 
 class MlmSparse:

@@ -1,13 +1,8 @@
 """Words of a BERT vocabulary, and how rare each is. The sparse encoder and the script that makes its matrix share it."""
 
 import numpy as np
-import numpy.typing as npt
 
 from inferd.core.results import Float32s
-
-FIRST = 996
-"""BERT's vocabulary holds its unused entries and special tokens first; what follows is ordered by frequency."""
-SIZE = 30_522
 
 
 def is_word(token: str) -> bool:
@@ -15,8 +10,9 @@ def is_word(token: str) -> bool:
     return len(token) > 1 and token.isalpha()
 
 
-def idf(ids: npt.NDArray[np.integer]) -> Float32s:
-    """How rare entries are, from 0 to 1: the logarithm of their rank."""
-    ranks = np.maximum(ids.astype(np.float64) - (FIRST - 1), 1.0)
-    scaled: Float32s = (np.log(ranks) / np.log(SIZE - FIRST)).astype(np.float32)
+def rarity(words: int) -> Float32s:
+    """Of so many words, ordered by frequency as BERT's vocabulary is, how rare each is: from 0 to 1, the logarithm
+    of its rank."""
+    ranks = np.arange(1, words + 1, dtype=np.float64)
+    scaled: Float32s = (np.log(ranks) / np.log(max(2, words))).astype(np.float32)
     return scaled
