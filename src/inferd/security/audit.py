@@ -38,6 +38,8 @@ class AuditLog:
         self.dropped = 0
         """Lines lost since the start."""
         self._failing = False
+        self._torn = False
+        """A write ended in the middle, perhaps of a line."""
         try:
             self._file = self._open()
         except OSError as bad:
@@ -108,8 +110,12 @@ class AuditLog:
         self._follow()
         if os.fstat(self._file).st_size + len(data) > self._max_bytes:
             self._rotate()
+        if self._torn:
+            data = b"\n" + data
+        self._torn = True
         while data:
             data = data[os.write(self._file, data) :]
+        self._torn = False
 
     def _follow(self) -> None:
         """Another process, or an administrator, may have moved the file away."""
