@@ -3,18 +3,14 @@
 import asyncio
 from typing import Any
 
-import numpy as np
 import pytest
 from acme import Provider
 
-from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Contents, Item, RankQuery, Texts
-from inferd.core.results import Embeddings, Usage
-from inferd.core.service import Ask, BadReply
+from inferd.core.results import Usage
 from inferd.core.tasks import TaskType
 from inferd.errors import Rejected, UpstreamError
 from inferd.testing import Answer, FakeUpstream
-from inferd.upstream.parts import complete
 
 
 class Echo(FakeUpstream):
@@ -161,12 +157,3 @@ async def test_groups_of_contents(echo: Provider) -> None:
     echo.changed(calls={TaskType.EMBEDDING: replace(embed, body=body, max_inputs=2)})
     result = await echo.call(Contents(tuple((Item(str(n)),) for n in range(5))), TaskType.EMBEDDING)
     assert result.vectors.ravel().tolist() == [0, 1, 2, 3, 4]
-
-
-def test_fewer_vectors_than_inputs_are_refused() -> None:
-    """An answer that is not split must have one vector an input, too: else they could belong to other inputs."""
-    endpoint = Endpoint(id="e", task=TaskType.TEXT_EMBEDDING, service="acme", settings={})
-    short = Embeddings(vectors=np.zeros((1, 2), dtype=np.float32))
-    with pytest.raises(BadReply, match=r"Expected \[2\] embeddings in the response but found \[1\]"):
-        complete(Ask(endpoint=endpoint, inputs=Texts(("a", "b"))), short)
-    assert complete(Ask(endpoint=endpoint, inputs=Texts(("a",))), short) is short

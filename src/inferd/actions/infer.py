@@ -6,7 +6,7 @@ from inferd.actions import deployments
 from inferd.actions.house import Deadline, House
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Contents, Inputs, Texts
-from inferd.core.results import Result
+from inferd.core.results import Embeddings, Result, Sparse
 from inferd.core.service import Ask, Call, Service
 from inferd.core.settings import Draft, read
 from inferd.core.tasks import TaskType
@@ -48,7 +48,20 @@ async def infer(
     service, _ = service_and_call(house, endpoint)
     check_task(endpoint, task)
     check_input_type(service, inputs)
-    return await ask(house, endpoint, inputs, task_settings, deadline)
+    return complete(endpoint, inputs, await ask(house, endpoint, inputs, task_settings, deadline))
+
+
+def complete(endpoint: Endpoint, inputs: Inputs, result: Result) -> Result:
+    """The same result, if it has one vector an input: with fewer nobody could tell whose they are."""
+    if isinstance(result, Embeddings | Sparse) and isinstance(inputs, Texts | Contents):
+        asked = len(inputs.texts if isinstance(inputs, Texts) else inputs.groups)
+        if len(result.vectors) != asked:
+            raise StatusError(
+                500,
+                f"The service of inference endpoint [{endpoint.id}] gave [{len(result.vectors)}] embeddings for "
+                f"[{asked}] inputs",
+            )
+    return result
 
 
 async def ask(

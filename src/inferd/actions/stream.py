@@ -1,16 +1,26 @@
 """Answering in pieces (api.md sections 7 and 8): chunks are pulled, so a slow reader slows the provider."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Protocol
 
 from inferd.actions.house import Deadline, House
-from inferd.actions.infer import check_input_type, check_task, options, service_and_call
+from inferd.actions.infer import ask, check_input_type, check_task, options, service_and_call
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Chat, Inputs
-from inferd.core.results import ChatAnswer, Chunk, Completion, collect
+from inferd.core.results import ChatAnswer, Chunk
 from inferd.core.service import Ask, Call, Service
 from inferd.core.tasks import CHATS, TaskType
 from inferd.errors import StatusError
+
+
+class Chunks(Protocol):
+    """The chunks of one answer. Whoever takes them closes them (``contextlib.aclosing``): that ends the provider's call."""
+
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    def __anext__(self) -> Awaitable[Chunk]: ...
+
+    def aclose(self) -> Awaitable[None]: ...
 
 
 def check_streams(service: Service, endpoint: Endpoint, task: TaskType) -> Call:
@@ -36,7 +46,7 @@ async def stream(
     inputs: Inputs,
     task_settings: dict[str, Any],
     deadline: Deadline,
-) -> AsyncIterator[Chunk]:
+) -> Chunks:
     """Opens the stream: returns once the first chunk is there, so that an early failure keeps its status."""
     service, _ = service_and_call(house, endpoint)
     check_task(endpoint, task)
@@ -51,18 +61,10 @@ async def chat(
     house: House, endpoint: Endpoint, task: TaskType, inputs: Chat, deadline: Deadline
 ) -> ChatAnswer:
     """A whole chat answer: the provider's own, or its stream put together."""
-    service, call = service_and_call(house, endpoint)
     check_task(endpoint, task)
     if endpoint.task not in CHATS:
         check_task(endpoint, TaskType.CHAT_COMPLETION)
-    question = Ask(endpoint=endpoint, inputs=inputs, options=endpoint.task_settings)
-    if call.reply is not None and endpoint.task is TaskType.CHAT_COMPLETION:
-        answer = await house.upstream.call(service, call, question, deadline.at, deadline.text)
-        if isinstance(answer, ChatAnswer):
-            return answer
-        if isinstance(answer, Completion):
-            raise StatusError(
-                500, f"The {service.name} service gave a completion where a chat answer was due"
-            )
-    chunks = await stream(house, endpoint, TaskType.ANY, inputs, {}, deadline)
-    return collect([chunk async for chunk in chunks])
+    answer = await ask(house, endpoint, inputs, {}, deadline)
+    if not isinstance(answer, ChatAnswer):
+        raise TypeError(f"{endpoint.service} answered {type(answer).__name__}")
+    return answer

@@ -5,20 +5,33 @@ https://docs.cohere.com/reference, https://api.jina.ai/redoc, https://docs.voyag
 
 import base64
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from inferd.actions.house import House
-from inferd.api.asking import Body, Desk, decode
+from inferd.actions.stream import Chunks
+from inferd.api import sse
+from inferd.api.asking import (
+    CHAT_TASKS,
+    DENSE_TASKS,
+    Body,
+    Desk,
+    check_dimensions,
+    floats,
+    listed,
+    read,
+    refusal,
+    scores,
+)
 from inferd.api.elastic import render
 from inferd.api.guard import Guard
-from inferd.api.http import Dialect, Handler, Request, Response, Route, keep_alive
+from inferd.api.http import Dialect, Handler, Request, Response, Route
+from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import (
     Chat,
     Function,
@@ -28,29 +41,37 @@ from inferd.core.inputs import (
     Message,
     Part,
     RankQuery,
+    Reasoning,
     TextPart,
     Texts,
     Tool,
     ToolCall,
 )
-from inferd.core.results import CallDelta, ChatAnswer, ChatUsage, Chunk, ElementType, Embeddings, Ranking
+from inferd.core.results import (
+    CallDelta,
+    ChatAnswer,
+    ChatUsage,
+    Chunk,
+    ElementType,
+    Embeddings,
+    Ranking,
+    Usage,
+)
 from inferd.core.tasks import TaskType
 from inferd.errors import IllegalArgument, InferdError
 
-_DENSE_TASKS = (TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING)
-_CHAT_TASKS = (TaskType.CHAT_COMPLETION, TaskType.COMPLETION)
 _INPUT_TYPES = {
     "search_document": InputType.INGEST,
     "search_query": InputType.SEARCH,
     "classification": InputType.CLASSIFICATION,
     "clustering": InputType.CLUSTERING,
 }
-_FLOAT_TYPES = ("float", "int8", "uint8", "binary", "ubinary", "base64")
+_FORMS = ("float", "int8", "uint8", "binary", "ubinary", "base64")
 _FINISHED = {
-    "stop": "COMPLETE",
     "length": "MAX_TOKENS",
     "tool_calls": "TOOL_CALL",
     "stop_sequence": "STOP_SEQUENCE",
+    "content_filter": "ERROR",
 }
 
 
@@ -59,8 +80,6 @@ class Cohere:
 
     def __init__(self, house: House, guard: Guard) -> None:
         self.desk = Desk(house, guard)
-        self.house = house
-        self.version = house.config.api.version
 
     async def embed_v1(self, request: Request) -> Response:
         return await self._embed(request, "1")
@@ -69,35 +88,21 @@ class Cohere:
         return await self._embed(request, "2")
 
     async def _embed(self, request: Request, version: str) -> Response:
-        body = Body(decode(await request.body()))
+        body = await read(request)
         id, texts = body.text("model"), body.texts("texts")
-        kind = _input_type(body)
-        wanted = _embedding_types(body, version)
-        truncate = (body.take("truncate", str) or "END").upper()
+        kind, forms, truncate = _input_type(body), _forms(body), _truncate(body)
         dimensions = body.positive("output_dimension")
-        body.ignore("max_tokens", "priority")
+        body.ignore("priority")
         body.done()
-        endpoint = self.desk.endpoint(request, id, *_DENSE_TASKS)
-        has = endpoint.settings.get("dimensions")
-        if dimensions is not None and dimensions != has:
-            raise IllegalArgument(f"[output_dimension] is [{dimensions}] but endpoint [{id}] gives [{has}]")
+        endpoint = self.desk.endpoint(request, id, *DENSE_TASKS)
+        check_dimensions("output_dimension", endpoint, dimensions)
         result = await self.desk.embed(endpoint, Texts(texts=texts, input_type=kind))
-        if truncate == "NONE" and result.truncated:
-            listed = ", ".join(str(n) for n in result.truncated[:20])
+        if truncate != "END" and result.truncated:
             raise IllegalArgument(
-                f"[truncate] is [NONE] and texts [{listed}] are longer than the model's window"
+                f"[truncate] is [{truncate}] and texts [{listed(result.truncated)}] are longer than the model's window: "
+                "only their end can be cut"
             )
-        shown: dict[str, Any] = {
-            "id": secrets.token_hex(16),
-            "embeddings": {name: quantised(result, name, id) for name in wanted or ("float",)},
-            "texts": texts,
-            "meta": _meta(version, result.usage.used if result.usage else None, _cut_warning(result)),
-        }
-        if version == "1":
-            shown["response_type"] = "embeddings_by_type" if wanted else "embeddings_floats"
-            if not wanted:
-                shown["embeddings"] = shown["embeddings"]["float"]
-        return reply(shown, headers=render.facts(result, self.version))
+        return await self.desk.reply(lambda: _embedded(result, texts, forms, version, endpoint), result)
 
     async def rerank_v1(self, request: Request) -> Response:
         """Cohere's own, and what Jina's and Voyage's clients read: a superset of the three."""
@@ -107,55 +112,40 @@ class Cohere:
         return await self._rerank(request, "2")
 
     async def _rerank(self, request: Request, version: str) -> Response:
-        body = Body(decode(await request.body()))
+        body = await read(request)
         id, query = body.text("model"), body.text("query")
         documents = _documents(body)
-        voyage = "top_k" in body
-        limit, other = body.positive("top_n"), body.positive("top_k")
-        wanted = body.take("return_documents", bool)
-        fields = body.take("rank_fields", list)
-        body.ignore("max_chunks_per_doc", "max_tokens_per_doc", "truncation", "priority")
+        voyage = version == "1" and "top_n" not in body
+        top_n = body.positive("top_k" if "top_k" in body else "top_n")
+        shown = bool(body.take("return_documents", bool))
+        whole = body.take("truncation", bool) is False
+        limit = body.positive("max_tokens_per_doc")
+        body.expect(rank_fields=["text"])
+        body.ignore("max_chunks_per_doc", "priority")
         body.done()
-        if fields is not None and fields != ["text"]:
-            raise IllegalArgument("[rank_fields] is not supported: documents are ranked by their text")
         endpoint = self.desk.endpoint(request, id, TaskType.RERANK)
-        top_n = limit if limit is not None else other
-        asked = RankQuery(query=query, documents=documents, top_n=top_n, return_documents=bool(wanted))
-        result = await self.desk.ask(endpoint, asked)
-        if not isinstance(result, Ranking):
-            raise TypeError(f"{endpoint.service} answered {type(result).__name__}")
-        used = result.usage.used if result.usage else None
-        scores = np.array([item.score for item in result.items], dtype=np.float32)
-        render.check_finite(scores, id)
-        shown: dict[str, Any] = {
-            "id": secrets.token_hex(16),
-            "results": [
-                {
-                    "index": item.index,
-                    "relevance_score": score,
-                    **({"document": {"text": documents[item.index]}} if wanted else {}),
-                }
-                for item, score in zip(result.items[:top_n], scores, strict=False)
-            ],
-            "meta": _meta(version, used, _cut_warning(result), search_units=1),
-        }
-        if version == "1":
-            shown |= {"model": id, **({"usage": {"total_tokens": used}} if used is not None else {})}
-        if voyage:
-            shown |= {"object": "list", "data": [_voyage(item) for item in shown["results"]]}
-        return reply(shown, headers=render.facts(result, self.version))
+        _check_limit(limit, self.desk.max_tokens(endpoint))
+        asked = RankQuery(query=query, documents=documents, top_n=top_n, return_documents=shown)
+        result = await self.desk.rank(endpoint, asked)
+        if whole and result.truncated:
+            raise IllegalArgument(
+                f"[truncation] is [false] and documents [{listed(result.truncated)}] are longer than the model's window"
+            )
+        return await self.desk.reply(lambda: _ranked(result, asked, version, voyage, endpoint), result)
 
     async def chat(self, request: Request) -> Response:
-        body = Body(decode(await request.body()))
-        id = body.text("model")
-        streaming = bool(body.take("stream", bool))
+        body = await read(request)
+        id, streaming = body.text("model"), bool(body.take("stream", bool))
         chat = parse_chat(body)
-        endpoint = self.desk.endpoint(request, id, *_CHAT_TASKS)
-        if streaming:
-            chunks = await self.desk.chat_stream(endpoint, chat)
-            return _stream(chat_events(chunks), self.house.config.api.stream_heartbeat or 15.0)
-        answer = await self.desk.chat(endpoint, chat)
-        return reply(whole(answer), headers=render.facts(answer, self.version))
+        body.done()
+        endpoint = self.desk.endpoint(request, id, *CHAT_TASKS)
+        if not streaming:
+            answer = await self.desk.chat(endpoint, chat)
+            return await self.desk.reply(lambda: _whole(answer), answer)
+        chunks = await self.desk.chat_stream(endpoint, chat)
+        if _reads_lines(request):
+            return sse.stream(_lines(chunks), _line_told, content_type="application/stream+json")
+        return sse.stream(_events(chunks), _told, self.desk.heartbeat)
 
 
 def routes(handlers: Cohere, infer: tuple[str, tuple[str, ...]]) -> list[Route]:
@@ -186,13 +176,7 @@ def dialect(guard: Guard) -> Dialect:
 
 def problem(request: Request, error: InferdError) -> Response:
     """Cohere's error body is one message."""
-    headers = [(name, value) for name, value in error.headers if name != "Connection"]
-    body = orjson.dumps({"id": secrets.token_hex(16), "message": error.reason})
-    return Response(body, status=error.status, content_type="application/json", headers=headers)
-
-
-def reply(value: Any, headers: list[tuple[str, str]]) -> Response:
-    return Response(render.encode(value), content_type="application/json", headers=headers)
+    return refusal(error, {"id": secrets.token_hex(16), "message": error.reason})
 
 
 # Embeddings
@@ -200,41 +184,56 @@ def reply(value: Any, headers: list[tuple[str, str]]) -> Response:
 
 def _input_type(body: Body) -> InputType | None:
     raw = body.take("input_type", str)
-    if raw is None:
-        return None
-    kind = _INPUT_TYPES.get(raw)
-    if kind is None:
+    if raw is not None and raw not in _INPUT_TYPES:
         raise IllegalArgument(f"[input_type] must be one of [{', '.join(_INPUT_TYPES)}]")
-    return kind
+    return None if raw is None else _INPUT_TYPES[raw]
 
 
-def _embedding_types(body: Body, version: str) -> tuple[str, ...]:
-    raw = body.take("embedding_types", list)
-    if raw is None:
-        return ("float",) if version == "2" else ()
-    if not raw or not all(name in _FLOAT_TYPES for name in raw):
-        raise IllegalArgument(f"[embedding_types] must hold some of [{', '.join(_FLOAT_TYPES)}]")
+def _forms(body: Body) -> tuple[str, ...]:
+    """None asked for: v1 answers in its oldest form, v2 in floats."""
+    raw = body.take("embedding_types", list) or []
+    if not all(isinstance(name, str) and name in _FORMS for name in raw):
+        raise IllegalArgument(f"[embedding_types] must hold some of [{', '.join(_FORMS)}]")
     return tuple(dict.fromkeys(raw))
 
 
-def quantised(result: Embeddings, form: str, endpoint: str) -> list[Any]:
+def _truncate(body: Body) -> str:
+    how: str = (body.take("truncate", str) or "END").upper()
+    if how not in ("NONE", "START", "END"):
+        raise IllegalArgument("[truncate] must be one of [NONE, START, END]")
+    return how
+
+
+def _embedded(
+    result: Embeddings, texts: tuple[str, ...], forms: tuple[str, ...], version: str, endpoint: Endpoint
+) -> dict[str, Any]:
+    vectors: Any = {name: quantised(result, name, endpoint) for name in forms or ("float",)}
+    shown = {"id": secrets.token_hex(16), "embeddings": vectors, "texts": texts}
+    if version == "1":
+        shown["response_type"] = "embeddings_by_type" if forms else "embeddings_floats"
+        shown["embeddings"] = vectors if forms else vectors["float"]
+    return {**shown, "meta": _meta(version, result)}
+
+
+def quantised(result: Embeddings, form: str, endpoint: Endpoint) -> list[Any]:
     """The vectors in one of Cohere's forms.
 
     From float vectors: int8 is ``round(127 v)`` and uint8 that plus 128 (for vectors of length one; wider values are clipped), binary and
     ubinary pack the signs, eight dimensions a byte, highest bit first. Vectors stored as bytes or bits are given in their own form only.
     """
-    own = {"float": ("float", *_FLOAT_TYPES[1:]), "byte": ("int8",), "bit": ("binary", "ubinary")}[
-        result.element
-    ]
+    own = {
+        ElementType.FLOAT: _FORMS,
+        ElementType.BYTE: ("int8",),
+        ElementType.BIT: ("binary", "ubinary"),
+    }[result.element]
     if form not in own:
         raise IllegalArgument(
-            f"[embedding_types] [{form}]: endpoint [{endpoint}] gives element type [{result.element}]"
+            f"[embedding_types] [{form}]: endpoint [{endpoint.id}] gives element type [{result.element}]"
         )
-    vectors: npt.NDArray[Any] = np.ascontiguousarray(result.vectors)
     if result.element is not ElementType.FLOAT:
-        return [row.astype(np.uint8) + np.uint8(128) if form == "ubinary" else row for row in vectors]
-    vectors = vectors.astype("<f4", copy=False)
-    render.check_finite(vectors, endpoint)
+        rows = np.ascontiguousarray(result.vectors)
+        return list(rows.astype(np.uint8) + np.uint8(128) if form == "ubinary" else rows)
+    vectors = floats(result, endpoint)
     match form:
         case "float":
             return list(vectors)
@@ -253,20 +252,19 @@ def _steps(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return steps
 
 
-def _cut_warning(result: Embeddings | Ranking) -> list[str]:
-    if not result.truncated:
-        return []
-    return [f"inputs {list(result.truncated[:100])} were cut to the model's window"]
-
-
-def _meta(version: str, used: int | None, warnings: list[str], **units: int) -> dict[str, Any]:
-    billed: dict[str, int] = dict(units)
-    if used is not None:
-        billed["input_tokens"] = used
-    meta: dict[str, Any] = {"api_version": {"version": version}, "billed_units": billed}
-    if warnings:
-        meta["warnings"] = warnings
+def _meta(version: str, result: Embeddings | Ranking, **units: int) -> dict[str, Any]:
+    """Tokens, and a warning that says what was cut."""
+    usage, meta = result.usage, {"api_version": {"version": version}, "billed_units": dict(units)}
+    if usage is not None:
+        meta["billed_units"]["input_tokens"] = usage.used
+    if result.truncated:
+        meta["warnings"] = [_cut(result.truncated, usage)]
     return meta
+
+
+def _cut(indexes: tuple[int, ...], usage: Usage | None) -> str:
+    lost = "" if usage is None else f": {usage.dropped} of {usage.given} tokens were dropped"
+    return f"inputs [{listed(indexes)}] were cut to the model's window{lost}"
 
 
 # Rerank
@@ -281,9 +279,38 @@ def _documents(body: Body) -> tuple[str, ...]:
     return tuple(map(str, texts))
 
 
-def _voyage(item: dict[str, Any]) -> dict[str, Any]:
-    shown = {"index": item["index"], "relevance_score": item["relevance_score"]}
-    return {**shown, "document": item["document"]["text"]} if "document" in item else shown
+def _check_limit(asked: int | None, window: int | None) -> None:
+    """The model's window is the only limit on a document."""
+    if asked is not None and (window is None or asked < window):
+        raise IllegalArgument(f"[max_tokens_per_doc] cannot be set to [{asked}] here")
+
+
+def _ranked(
+    result: Ranking, asked: RankQuery, version: str, voyage: bool, endpoint: Endpoint
+) -> dict[str, Any]:
+    pairs = list(zip(result.items, scores(result, endpoint), strict=True))[: asked.top_n]
+    texts = [asked.documents[item.index] if asked.return_documents else None for item, _ in pairs]
+    results = [
+        {
+            "index": item.index,
+            "relevance_score": score,
+            **({} if text is None else {"document": {"text": text}}),
+        }
+        for (item, score), text in zip(pairs, texts, strict=True)
+    ]
+    shown: dict[str, Any] = {"id": secrets.token_hex(16), "results": results}
+    if version == "1":
+        shown["model"] = endpoint.id
+        if result.usage is not None:
+            used = result.usage.used
+            shown["usage"] = {"total_tokens": used, "prompt_tokens": used}
+    if voyage:
+        shown["object"] = "list"
+        shown["data"] = [
+            {**entry, **({} if text is None else {"document": text})}
+            for entry, text in zip(results, texts, strict=True)
+        ]
+    return {**shown, "meta": _meta(version, result, search_units=1)}
 
 
 # Chat
@@ -291,111 +318,114 @@ def _voyage(item: dict[str, Any]) -> dict[str, Any]:
 
 def parse_chat(body: Body) -> Chat:
     """A v2 chat without its ``model`` and ``stream`` members."""
-    messages = body.take("messages", list, required=True)
-    if not messages:
-        raise IllegalArgument("[messages] must not be empty")
     choice = body.take("tool_choice", str)
-    stop = body.take("stop_sequences", list)
-    if stop is not None and not all(isinstance(s, str) for s in stop):
-        raise IllegalArgument("[stop_sequences] must hold strings only")
-    chat = Chat(
-        messages=tuple(_message(m, n) for n, m in enumerate(messages)),
-        max_completion_tokens=body.positive("max_tokens"),
-        temperature=body.take("temperature", float),
-        top_p=body.take("p", float),
-        stop=tuple(stop) if stop else None,
-        tools=_tools(body.take("tools", list)),
-        tool_choice=None if choice is None else choice.lower(),
-    )
     body.ignore("seed", "priority", "safety_mode", "strict_tools")
     body.expect(
         k=0, frequency_penalty=0, presence_penalty=0, logprobs=False, response_format={"type": "text"}
     )
-    body.expect(documents=[], citation_options={"mode": "OFF"})
-    body.done()
-    return chat
-
-
-def _message(raw: Any, n: int) -> Message:
-    where = f"messages[{n}]"
-    if not isinstance(raw, dict) or not isinstance(raw.get("role"), str):
-        raise IllegalArgument(f"[{where}.role] is required")
-    content = raw.get("content")
-    if isinstance(content, list):
-        content = tuple(_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
-    elif content is not None and not isinstance(content, str):
-        raise IllegalArgument(f"[{where}.content] must be a string or an array")
-    calls = raw.get("tool_calls")
-    if calls is not None and not isinstance(calls, list):
-        raise IllegalArgument(f"[{where}.tool_calls] must be an array")
-    tool_call_id = raw.get("tool_call_id")
-    return Message(
-        role=raw["role"],
-        content=content,
-        tool_call_id=tool_call_id if isinstance(tool_call_id, str) else None,
-        tool_calls=tuple(_tool_call(call, where) for call in calls) if calls else None,
+    body.expect(documents=[], citation_options={"mode": "OFF"}, stop_sequences=[])
+    return Chat(
+        messages=tuple(_message(message) for message in body.objects("messages", required=True)),
+        max_completion_tokens=body.positive("max_tokens"),
+        temperature=body.take("temperature", float),
+        top_p=body.take("p", float),
+        stop=body.texts("stop_sequences") if "stop_sequences" in body else None,
+        tools=tuple(_tool(tool) for tool in body.objects("tools")) or None,
+        tool_choice=None if choice is None else choice.lower(),
+        reasoning=_reasoning(body),
     )
 
 
-def _part(raw: Any, where: str) -> Part:
-    kind = raw.get("type") if isinstance(raw, dict) else None
-    if kind == "text" and isinstance(raw.get("text"), str):
-        return TextPart(raw["text"])
-    if (
-        kind == "image_url"
-        and isinstance(raw.get("image_url"), dict)
-        and isinstance(raw["image_url"].get("url"), str)
-    ):
-        return ImagePart(raw["image_url"]["url"])
-    if kind == "document" and isinstance(raw.get("document"), dict):
-        found = raw["document"].get("data")
-        return TextPart(found if isinstance(found, str) else msgspec.json.encode(found).decode())
-    raise IllegalArgument(f"[{where}] must be a part of type [text], [image_url] or [document]")
-
-
-def _tool_call(raw: Any, where: str) -> ToolCall:
-    function = raw.get("function") if isinstance(raw, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise IllegalArgument(f"[{where}.tool_calls] must have [function.name]")
-    arguments = function.get("arguments")
-    return ToolCall(
-        id=str(raw.get("id") or ""),
-        function=FunctionCall(function["name"], arguments if isinstance(arguments, str) else "{}"),
-    )
-
-
-def _tools(raw: list[Any] | None) -> tuple[Tool, ...] | None:
-    if not raw:
+def _reasoning(body: Body) -> Reasoning | None:
+    thinking = body.object("thinking")
+    if thinking is None:
         return None
-    found = []
-    for n, item in enumerate(raw):
-        function = item.get("function") if isinstance(item, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise IllegalArgument(f"[tools[{n}].function.name] is required")
-        parameters = function.get("parameters")
-        found.append(
-            Tool(
-                Function(
-                    function["name"],
-                    function.get("description") if isinstance(function.get("description"), str) else None,
-                    parameters if isinstance(parameters, dict) else None,
-                )
-            )
-        )
-    return tuple(found)
+    kind = thinking.text("type")
+    thinking.done()
+    if kind not in ("enabled", "disabled"):
+        raise IllegalArgument("[thinking.type] must be [enabled] or [disabled]")
+    return Reasoning(effort="medium" if kind == "enabled" else "none")
 
 
-def whole(answer: ChatAnswer) -> dict[str, Any]:
+def _message(body: Body) -> Message:
+    content: str | tuple[Part, ...] | None = None
+    thoughts: list[str] = []
+    if body.holds("content", str):
+        content = body.text("content")
+    elif "content" in body:
+        parts = [_part(part) for part in body.objects("content")]
+        thoughts = [part for part in parts if isinstance(part, str)]
+        content = tuple(part for part in parts if not isinstance(part, str))
+    plan = body.take("tool_plan", str)
+    message = Message(
+        role=body.text("role"),
+        content=content,
+        tool_call_id=body.take("tool_call_id", str),
+        tool_calls=tuple(_tool_call(call) for call in body.objects("tool_calls")) or None,
+        reasoning="".join([*thoughts, plan or ""]) or None,
+    )
+    body.ignore("citations")
+    body.done()
+    return message
+
+
+def _part(body: Body) -> Part | str:
+    """A part of the content; a bare string is a thought."""
+    kind = body.text("type")
+    part: Part | str
+    if kind == "text":
+        part = TextPart(body.take("text", str, required=True))
+    elif kind == "thinking":
+        part = str(body.take("thinking", str, required=True))
+    elif kind == "image_url":
+        image = body.member("image_url")
+        part = ImagePart(image.text("url"), image.take("detail", str))
+        image.done()
+    elif kind == "document":
+        document = body.member("document")
+        document.ignore("id")
+        data = document.take("data", str, dict, required=True)
+        document.done()
+        part = TextPart(data if isinstance(data, str) else msgspec.json.encode(data).decode())
+    else:
+        raise IllegalArgument(f"{body.name('type')} must be [text], [thinking], [image_url] or [document]")
+    body.done()
+    return part
+
+
+def _tool_call(body: Body) -> ToolCall:
+    id = body.text("id")
+    body.expect(type="function")
+    function = body.member("function")
+    call = FunctionCall(function.text("name"), function.take("arguments", str) or "{}")
+    function.done()
+    body.done()
+    return ToolCall(id=id, function=call)
+
+
+def _tool(body: Body) -> Tool:
+    body.expect(type="function")
+    function = body.member("function")
+    name, told = function.text("name"), function.take("description", str)
+    tool = Tool(Function(name, told, function.take("parameters", dict)))
+    function.done()
+    body.done()
+    return tool
+
+
+def _whole(answer: ChatAnswer) -> dict[str, Any]:
     """A chat answer in v2's form: the first choice."""
-    choice = answer.choices[0] if answer.choices else None
     message: dict[str, Any] = {"role": "assistant"}
-    if choice is not None and choice.delta.content is not None:
-        message["content"] = [{"type": "text", "text": choice.delta.content}]
-    if choice is not None and choice.delta.tool_calls:
-        message["tool_calls"] = [_shown_call(call) for call in choice.delta.tool_calls]
+    finish = None
+    for choice in answer.choices[:1]:
+        delta, finish = choice.delta, choice.finish_reason
+        content = [(k, v) for k, v in (("thinking", delta.reasoning), ("text", delta.content)) if v]
+        message["content"] = [{"type": kind, kind: value} for kind, value in content]
+        if delta.tool_calls:
+            message["tool_calls"] = [_shown_call(call) for call in delta.tool_calls]
     shown: dict[str, Any] = {
         "id": answer.id or secrets.token_hex(16),
-        "finish_reason": _finish(choice.finish_reason if choice else None),
+        "finish_reason": _finish(finish),
         "message": message,
     }
     if answer.usage is not None:
@@ -409,7 +439,7 @@ def _finish(reason: str | None) -> str:
 
 def _shown_call(call: CallDelta) -> dict[str, Any]:
     return {
-        "id": call.id or "",
+        "id": call.id or f"call_{secrets.token_hex(8)}",
         "type": "function",
         "function": {"name": call.name or "", "arguments": call.arguments or ""},
     }
@@ -420,71 +450,117 @@ def _usage(usage: ChatUsage) -> dict[str, Any]:
     return {"billed_units": tokens, "tokens": tokens}
 
 
-async def chat_events(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[bytes, None]:
-    """v2's events: the message opens, its content and tool calls open and close in turn, the message ends."""
-    open_text = False
-    open_call: int | None = None
-    started = False
-    block = 0
-    finish: str | None = None
-    usage: ChatUsage | None = None
-    async for chunk in chunks:
-        if not started:
-            started = True
-            yield _event(
-                "message-start",
-                id=chunk.id or secrets.token_hex(16),
-                delta={"message": {"role": "assistant"}},
-            )
-        usage = chunk.usage or usage
+# Chat streams
+
+
+class _Message:
+    """A message while it comes: v2's events open and close its content and its tool calls in turn."""
+
+    def __init__(self) -> None:
+        self.finish: str | None = None
+        self.usage: ChatUsage | None = None
+        self._blocks = 0
+        self._open: tuple[str, int] | None = None
+        """The block or call that is being written: ``thinking``, ``text`` or ``tool-call``, and its index."""
+        self._calls: set[int] = set()
+
+    def events(self, chunk: Chunk) -> list[bytes]:
+        self.usage = chunk.usage or self.usage
+        found: list[bytes] = []
         for choice in chunk.choices:
-            finish = choice.finish_reason or finish
-            if choice.delta.content:
-                if not open_text:
-                    open_text = True
-                    content: dict[str, Any] = {"type": "text", "text": ""}
-                    yield _event("content-start", index=block, delta={"message": {"content": content}})
-                text = {"message": {"content": {"text": choice.delta.content}}}
-                yield _event("content-delta", index=block, delta=text)
-            for call in choice.delta.tool_calls or ():
-                if open_text:
-                    open_text = False
-                    yield _event("content-end", index=block)
-                    block += 1
-                if open_call != call.index:
-                    if open_call is not None:
-                        yield _event("tool-call-end", index=open_call)
-                    open_call = call.index
-                    begun = {"message": {"tool_calls": _shown_call(call)}}
-                    yield _event("tool-call-start", index=call.index, delta=begun)
-                elif call.arguments:
-                    more = {"message": {"tool_calls": {"function": {"arguments": call.arguments}}}}
-                    yield _event("tool-call-delta", index=call.index, delta=more)
-    if open_text:
-        yield _event("content-end", index=block)
-    if open_call is not None:
-        yield _event("tool-call-end", index=open_call)
-    end: dict[str, Any] = {"finish_reason": _finish(finish)}
-    if usage is not None:
-        end["usage"] = _usage(usage)
-    yield _event("message-end", delta=end)
+            self.finish = choice.finish_reason or self.finish
+            if choice.index == 0:
+                found += self._content("thinking", choice.delta.reasoning)
+                found += self._content("text", choice.delta.content)
+                for call in choice.delta.tool_calls or ():
+                    found += self._call(call)
+        return found
+
+    def _content(self, kind: str, piece: str | None) -> list[bytes]:
+        if not piece:
+            return []
+        found = []
+        if self._open is None or self._open[0] != kind:
+            found += self.close()
+            self._open = (kind, self._blocks)
+            self._blocks += 1
+            begun = {"message": {"content": {"type": kind, kind: ""}}}
+            found.append(_event("content-start", index=self._open[1], delta=begun))
+        more = {"message": {"content": {kind: piece}}}
+        return [*found, _event("content-delta", index=self._open[1], delta=more)]
+
+    def _call(self, call: CallDelta) -> list[bytes]:
+        if call.index not in self._calls:
+            found = self.close()
+            self._calls.add(call.index)
+            self._open = ("tool-call", call.index)
+            begun = {"message": {"tool_calls": _shown_call(call)}}
+            return [*found, _event("tool-call-start", index=call.index, delta=begun)]
+        if not call.arguments:
+            return []
+        more = {"message": {"tool_calls": {"function": {"arguments": call.arguments}}}}
+        return [_event("tool-call-delta", index=call.index, delta=more)]
+
+    def close(self) -> list[bytes]:
+        """The end of what is open."""
+        if self._open is None:
+            return []
+        kind, index = self._open
+        self._open = None
+        return [_event("tool-call-end" if kind == "tool-call" else "content-end", index=index)]
+
+    def end(self) -> bytes:
+        end: dict[str, Any] = {"finish_reason": _finish(self.finish)}
+        if self.usage is not None:
+            end["usage"] = _usage(self.usage)
+        return _event("message-end", delta=end)
+
+
+async def _events(chunks: Chunks) -> AsyncGenerator[bytes, None]:
+    message, begun = _Message(), False
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            events = message.events(chunk)
+            if not begun:
+                begun = True
+                role = {"message": {"role": "assistant"}}
+                events.insert(0, _event("message-start", id=chunk.id or secrets.token_hex(16), delta=role))
+            if events:
+                yield b"".join(events)
+    yield b"".join([*message.close(), message.end()])
 
 
 def _event(kind: str, **members: Any) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + render.encode({"type": kind, **members}) + b"\n\n"
 
 
-def _stream(events: AsyncGenerator[bytes, None], heartbeat: float) -> Response:
-    headers = [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]
-    stream = keep_alive(_told(events), heartbeat, b": keep-alive\n\n")
-    return Response(stream, content_type="text/event-stream", headers=headers)
-
-
-async def _told(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+def _told(error: InferdError) -> bytes:
     """A failure midway ends the message with what went wrong."""
-    async with aclosing(events):
-        try:
-            async for event in events:
-                yield event
-        except InferdError as error:
-            yield _event("message-end", delta={"finish_reason": "ERROR", "error": error.reason})
+    return _event("message-end", delta={"finish_reason": "ERROR", "error": error.reason})
+
+
+# The older stream
+
+
+def _reads_lines(request: Request) -> bool:
+    """Elasticsearch's own ``cohere`` service sends v2 requests but reads v1's stream: JSON lines with an ``event_type``
+    (services/cohere.md). It says who it is."""
+    return (request.header("request-source") or "").endswith(":elasticsearch")
+
+
+async def _lines(chunks: Chunks) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    yield _line("text-generation", text=choice.delta.content)
+    yield _line("stream-end", finish_reason="COMPLETE")
+
+
+def _line(kind: str, **members: Any) -> bytes:
+    return render.encode({"event_type": kind, **members}) + b"\n"
+
+
+def _line_told(error: InferdError) -> bytes:
+    reason = "ERROR_LIMIT" if error.status == 429 else "ERROR"
+    return _line("stream-end", finish_reason=reason, response={"text": error.reason})

@@ -641,6 +641,8 @@ class _Exchange:
         finally:
             if self.watcher is not None:
                 self.watcher.cancel()
+                # Its traceback holds this exchange; held in turn, the body would wait for a full collection.
+                self.watcher = None
             if self.app._observe is not None:
                 self.app._observe(self.request, 0 if self.left else self.status, time.perf_counter() - began)
 

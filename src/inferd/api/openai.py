@@ -7,18 +7,29 @@ would change the answer and that inferd cannot honour are refused by name.
 import base64
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-import numpy as np
-import orjson
+from msgspec import Struct
 
 from inferd.actions.house import House
-from inferd.api.asking import Body, Desk, decode
+from inferd.actions.stream import Chunks
+from inferd.api import sse
+from inferd.api.asking import (
+    CHAT_TASKS,
+    DENSE_TASKS,
+    Body,
+    Desk,
+    check_dimensions,
+    floats,
+    json_response,
+    read,
+    refusal,
+)
 from inferd.api.elastic import render
 from inferd.api.guard import Guard
-from inferd.api.http import Dialect, Handler, Request, Response, Route, keep_alive
+from inferd.api.http import Dialect, Handler, Request, Response, Route
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import (
     Chat,
@@ -36,13 +47,22 @@ from inferd.core.inputs import (
     ToolCall,
     ToolChoice,
 )
-from inferd.core.results import ChatUsage, Choice, Chunk, Delta, ElementType, Embeddings
-from inferd.core.tasks import TaskType
+from inferd.core.results import CallDelta, ChatAnswer, ChatUsage, Choice, Delta, ElementType, Embeddings
 from inferd.errors import IllegalArgument, InferdError, NotFound, SecurityError, UpstreamError
 
-_CHAT_TASKS = (TaskType.CHAT_COMPLETION, TaskType.COMPLETION)
-_DENSE_TASKS = (TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING)
 MAX_TOKEN_INPUTS = 2048
+
+
+class Form(Struct, frozen=True):
+    """How a chat's answer is written: a chat completion, or the older text completion."""
+
+    whole: str
+    """``object`` of the answer."""
+    piece: str
+    """``object`` of a step of its stream."""
+    prefix: str
+    """Of ids that are made here."""
+    choice: Callable[[Choice, bool], dict[str, Any]]
 
 
 class OpenAI:
@@ -50,20 +70,17 @@ class OpenAI:
 
     def __init__(self, house: House, guard: Guard) -> None:
         self.desk = Desk(house, guard)
-        self.house = house
-        self.version = house.config.api.version
-
-    def _headers(self, result: Any) -> list[tuple[str, str]]:
-        return render.facts(result, self.version)
+        self.lexicon = house.lexicon
 
     async def models(self, request: Request) -> Response:
-        return reply({"object": "list", "data": [_model(e) for e in self.desk.endpoints(request)]})
+        shown = [_model(endpoint) for endpoint in self.desk.endpoints(request)]
+        return json_response(render.encode({"object": "list", "data": shown}))
 
     async def model(self, request: Request) -> Response:
-        return reply(_model(self.desk.endpoint(request, request.path_params["id"])))
+        return json_response(render.encode(_model(self.desk.endpoint(request, request.path_params["id"]))))
 
     async def embeddings(self, request: Request) -> Response:
-        body = Body(decode(await request.body()))
+        body = await read(request)
         id, raw = body.text("model"), body.take("input", str, list, required=True)
         form = body.take("encoding_format", str) or "float"
         dimensions = body.positive("dimensions")
@@ -72,22 +89,11 @@ class OpenAI:
         body.done()
         if form not in ("float", "base64"):
             raise IllegalArgument("[encoding_format] must be [float] or [base64]")
-        endpoint = self.desk.endpoint(request, id, *_DENSE_TASKS)
-        check_dimensions(endpoint, dimensions)
+        endpoint = self.desk.endpoint(request, id, *DENSE_TASKS)
+        check_dimensions("dimensions", endpoint, dimensions)
         texts = await self._texts(endpoint, raw)
         result = await self.desk.embed(endpoint, Texts(texts=texts, input_type=kind))
-        return reply(
-            {
-                "object": "list",
-                "data": [
-                    {"object": "embedding", "index": n, "embedding": vector}
-                    for n, vector in enumerate(vectors(result, form, endpoint.id))
-                ],
-                "model": id,
-                **_embedding_usage(result),
-            },
-            headers=self._headers(result),
-        )
+        return await self.desk.reply(lambda: _embeddings(result, form, endpoint), result)
 
     async def _texts(self, endpoint: Endpoint, raw: Any) -> tuple[str, ...]:
         """Texts as they are; token ids are the endpoint's own model's and are read back by its tokenizer."""
@@ -101,73 +107,30 @@ class OpenAI:
             isinstance(row, list) and row and all(_is_id(item) for item in row) for row in rows
         ):
             raise IllegalArgument("[input] must be a string, an array of strings, or arrays of token ids")
-        return await self.house.lexicon.texts_of(endpoint.settings.get("model_id"), rows)
+        return await self.lexicon.texts_of(endpoint.settings.get("model_id"), rows)
 
     async def chat(self, request: Request) -> Response:
-        body = Body(decode(await request.body()))
-        id = body.text("model")
-        streaming = bool(body.take("stream", bool))
-        options = body.take("stream_options", dict) or {}
-        chat = parse_chat(body)
-        endpoint = self.desk.endpoint(request, id, *_CHAT_TASKS)
-        made = int(time.time())
-        if streaming:
-            chunks = await self.desk.chat_stream(endpoint, chat)
-            usage = bool(options.get("include_usage"))
-            return event_stream(self._chat_events(chunks, id, made, usage), self._heartbeat())
-        answer = await self.desk.chat(endpoint, chat)
-        shown = {
-            "id": answer.id or f"chatcmpl-{secrets.token_hex(12)}",
-            "object": "chat.completion",
-            "created": made,
-            "model": id,
-            "choices": [_choice(choice, "message") for choice in answer.choices],
-        }
-        if answer.usage is not None:
-            shown["usage"] = chat_usage(answer.usage)
-        return reply(shown, headers=self._headers(answer))
-
-    def _heartbeat(self) -> float:
-        return self.house.config.api.stream_heartbeat or 15.0
-
-    async def _chat_events(
-        self, chunks: AsyncIterator[Chunk], model: str, made: int, usage: bool
-    ) -> AsyncGenerator[bytes, None]:
-        fallback = f"chatcmpl-{secrets.token_hex(12)}"
-        async for chunk in chunks:
-            event = {
-                "id": chunk.id or fallback,
-                "object": "chat.completion.chunk",
-                "created": made,
-                "model": model,
-                "choices": [_choice(choice, "delta") for choice in chunk.choices],
-            }
-            if chunk.usage is not None and usage:
-                event["usage"] = chat_usage(chunk.usage)
-            if chunk.choices or "usage" in event:
-                yield data(event)
+        body = await read(request)
+        return await self._answer(request, body, parse_chat, CHAT)
 
     async def completions(self, request: Request) -> Response:
-        body = Body(decode(await request.body()))
+        body = await read(request)
+        return await self._answer(request, body, parse_prompt, COMPLETION)
+
+    async def _answer(
+        self, request: Request, body: Body, parse: Callable[[Body], Chat], form: Form
+    ) -> Response:
         id = body.text("model")
-        prompts = body.texts("prompt")
-        streaming = bool(body.take("stream", bool))
-        body.ignore("stream_options", "user")
-        chat = Chat(messages=(Message(role="user", content=prompts[0]),), **_sampling(body))
+        streaming, with_usage = bool(body.take("stream", bool)), _with_usage(body)
+        chat = parse(body)
         body.done()
-        if len(prompts) > 1:
-            raise IllegalArgument("[prompt] takes one text")
-        endpoint = self.desk.endpoint(request, id, *_CHAT_TASKS)
-        made, name = int(time.time()), f"cmpl-{secrets.token_hex(12)}"
-        base = {"id": name, "object": "text_completion", "created": made, "model": id}
+        endpoint = self.desk.endpoint(request, id, *CHAT_TASKS)
+        head = {"id": f"{form.prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": id}
         if streaming:
             chunks = await self.desk.chat_stream(endpoint, chat)
-            return event_stream(_text_events(chunks, base), self._heartbeat())
+            return sse.stream(_events(chunks, head, form, with_usage), _told, self.desk.heartbeat)
         answer = await self.desk.chat(endpoint, chat)
-        shown = {**base, "choices": [_text_choice(choice) for choice in answer.choices]}
-        if answer.usage is not None:
-            shown["usage"] = chat_usage(answer.usage)
-        return reply(shown, headers=self._headers(answer))
+        return await self.desk.reply(lambda: _whole(answer, head, form), answer)
 
 
 def routes(
@@ -210,25 +173,20 @@ def _input_type(body: Body) -> InputType | None:
     raw = body.take("input_type", str)
     if raw is None:
         return None
-    try:
-        kind = InputType(raw.lower())
-    except ValueError:
-        kind = InputType.INTERNAL_INGEST
-    if kind.is_internal:
-        raise IllegalArgument(
-            "[input_type] must be one of [classification, clustering, ingest, search, unspecified]"
-        )
-    return kind
+    known = {str(kind): kind for kind in InputType if not kind.is_internal}
+    if raw.lower() not in known:
+        raise IllegalArgument(f"[input_type] must be one of [{', '.join(sorted(known))}]")
+    return known[raw.lower()]
 
 
-def check_dimensions(endpoint: Endpoint, wanted: int | None) -> None:
-    """The endpoint decides how long its vectors are."""
-    has = endpoint.settings.get("dimensions")
-    if wanted is not None and wanted != has:
-        raise IllegalArgument(
-            f"[dimensions] is [{wanted}] but inference endpoint [{endpoint.id}] gives [{has}]; "
-            "create an endpoint with these dimensions"
-        )
+def _with_usage(body: Body) -> bool:
+    options = body.object("stream_options")
+    if options is None:
+        return False
+    wanted = bool(options.take("include_usage", bool))
+    options.ignore("include_obfuscation")
+    options.done()
+    return wanted
 
 
 _HINTS = (
@@ -256,25 +214,25 @@ _NEUTRAL: dict[str, Any] = {
 
 
 def parse_chat(body: Body) -> Chat:
-    """The chat of a request whose ``model`` and ``stream`` members were taken."""
-    messages = body.take("messages", list, required=True)
-    if not messages:
-        raise IllegalArgument("[messages] must not be empty")
-    chat = Chat(
-        messages=tuple(_message(m, n) for n, m in enumerate(messages)),
-        tools=_tools(body.take("tools", list)),
-        tool_choice=_tool_choice(body.take("tool_choice", str, dict)),
-        reasoning=_reasoning(body),
+    """The chat of a request whose ``model``, ``stream`` and ``stream_options`` members were taken."""
+    effort = body.take("reasoning_effort", str)
+    return Chat(
+        messages=tuple(_message(message) for message in body.objects("messages", required=True)),
+        tools=tuple(_tool(tool) for tool in body.objects("tools")) or None,
+        tool_choice=_tool_choice(body),
+        reasoning=None if effort is None else Reasoning(effort=effort),
         **_sampling(body),
     )
-    body.done()
-    return chat
+
+
+def parse_prompt(body: Body) -> Chat:
+    prompts = body.texts("prompt")
+    if len(prompts) > 1:
+        raise IllegalArgument("[prompt] takes one text")
+    return Chat(messages=(Message(role="user", content=prompts[0]),), **_sampling(body))
 
 
 def _sampling(body: Body) -> dict[str, Any]:
-    stop = body.take("stop", str, list)
-    if isinstance(stop, list) and not all(isinstance(s, str) for s in stop):
-        raise IllegalArgument("[stop] must be a string or an array of strings")
     limit = body.positive("max_completion_tokens")
     old_limit = body.positive("max_tokens")
     body.ignore(*_HINTS)
@@ -283,172 +241,221 @@ def _sampling(body: Body) -> dict[str, Any]:
         "max_completion_tokens": limit if limit is not None else old_limit,
         "temperature": body.take("temperature", float),
         "top_p": body.take("top_p", float),
-        "stop": None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        "stop": body.texts("stop") if "stop" in body else None,
     }
 
 
-def _reasoning(body: Body) -> Reasoning | None:
-    effort = body.take("reasoning_effort", str)
-    return None if effort is None else Reasoning(effort=effort)
-
-
-def _message(raw: Any, n: int) -> Message:
-    where = f"messages[{n}]"
-    if not isinstance(raw, dict) or not isinstance(raw.get("role"), str):
-        raise IllegalArgument(f"[{where}.role] is required")
-    role = "system" if raw["role"] == "developer" else raw["role"]
-    content = raw.get("content")
-    if isinstance(content, list):
-        content = tuple(_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
-    elif content is not None and not isinstance(content, str):
-        raise IllegalArgument(f"[{where}.content] must be a string or an array")
-    calls = raw.get("tool_calls")
-    if calls is not None and not isinstance(calls, list):
-        raise IllegalArgument(f"[{where}.tool_calls] must be an array")
-    return Message(
-        role=role,
+def _message(body: Body) -> Message:
+    role = body.text("role")
+    content = body.take("content", str) if body.holds("content", str) else _parts(body)
+    reasoning, other = body.take("reasoning_content", str), body.take("reasoning", str)
+    message = Message(
+        role="system" if role == "developer" else role,
         content=content,
-        tool_call_id=_string(raw, "tool_call_id", where),
-        tool_calls=tuple(_tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls))
-        if calls
-        else None,
-        reasoning=_string(raw, "reasoning_content", where) or _string(raw, "reasoning", where),
-        name=_string(raw, "name", where),
+        tool_call_id=body.take("tool_call_id", str),
+        tool_calls=tuple(_tool_call(call) for call in body.objects("tool_calls")) or None,
+        reasoning=reasoning or other,
+        name=body.take("name", str),
     )
+    body.ignore("refusal", "annotations")
+    body.done()
+    return message
 
 
-def _string(raw: dict[str, Any], key: str, where: str) -> str | None:
-    value = raw.get(key)
-    if value is not None and not isinstance(value, str):
-        raise IllegalArgument(f"[{where}.{key}] must be a string")
-    return value
+def _parts(body: Body) -> tuple[Part, ...] | None:
+    return tuple(_part(part) for part in body.objects("content")) if "content" in body else None
 
 
-def _part(raw: Any, where: str) -> Part:
-    kind = raw.get("type") if isinstance(raw, dict) else None
-    inner = raw.get(kind) if isinstance(raw, dict) and isinstance(kind, str) else None
-    if kind == "text" and isinstance(inner, str):
-        return TextPart(inner)
-    if kind == "image_url" and isinstance(inner, dict) and isinstance(inner.get("url"), str):
-        return ImagePart(inner["url"], _string(inner, "detail", where))
-    if kind == "file" and isinstance(inner, dict) and isinstance(inner.get("file_data"), str):
-        return FilePart(inner["file_data"], _string(inner, "filename", where))
-    raise IllegalArgument(f"[{where}] must be a part of type [text], [image_url] or [file]")
+def _part(body: Body) -> Part:
+    kind = body.text("type")
+    body.ignore("cache_control")
+    if kind == "text":
+        part: Part = TextPart(body.take("text", str, required=True))
+    elif kind == "image_url":
+        image = body.member("image_url")
+        part = ImagePart(image.text("url"), image.take("detail", str))
+        image.done()
+    elif kind == "file":
+        file = body.member("file")
+        part = FilePart(file.text("file_data"), file.take("filename", str))
+        file.done()
+    else:
+        raise IllegalArgument(f"{body.name('type')} must be [text], [image_url] or [file]")
+    body.done()
+    return part
 
 
-def _tool_call(raw: Any, where: str) -> ToolCall:
-    function = raw.get("function") if isinstance(raw, dict) else None
-    if (
-        not isinstance(function, dict)
-        or not isinstance(function.get("name"), str)
-        or not isinstance(raw.get("id"), str)
-    ):
-        raise IllegalArgument(f"[{where}] must have [id] and [function.name]")
-    return ToolCall(
-        id=raw["id"],
-        type=_string(raw, "type", where) or "function",
-        function=FunctionCall(function["name"], _string(function, "arguments", where) or ""),
+def _function(body: Body) -> Body:
+    body.expect(type="function")
+    function = body.member("function")
+    body.done()
+    return function
+
+
+def _tool_call(body: Body) -> ToolCall:
+    id = body.text("id")
+    body.ignore("index")
+    function = _function(body)
+    call = FunctionCall(function.text("name"), function.take("arguments", str) or "")
+    function.done()
+    return ToolCall(id=id, function=call)
+
+
+def _tool(body: Body) -> Tool:
+    function = _function(body)
+    tool = Tool(
+        Function(
+            function.text("name"),
+            function.take("description", str),
+            function.take("parameters", dict),
+            function.take("strict", bool),
+        )
     )
+    function.done()
+    return tool
 
 
-def _tools(raw: list[Any] | None) -> tuple[Tool, ...] | None:
-    if not raw:
+def _tool_choice(body: Body) -> str | ToolChoice | None:
+    if body.holds("tool_choice", str):
+        return body.text("tool_choice")
+    chosen = body.object("tool_choice")
+    if chosen is None:
         return None
-    found = []
-    for n, item in enumerate(raw):
-        where = f"tools[{n}]"
-        function = item.get("function") if isinstance(item, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise IllegalArgument(f"[{where}.function.name] is required")
-        parameters, strict = function.get("parameters"), function.get("strict")
-        if parameters is not None and not isinstance(parameters, dict):
-            raise IllegalArgument(f"[{where}.function.parameters] must be an object")
-        if strict is not None and not isinstance(strict, bool):
-            raise IllegalArgument(f"[{where}.function.strict] must be a boolean")
-        name = function["name"]
-        description = _string(function, "description", where)
-        kind = _string(item, "type", where) or "function"
-        found.append(Tool(Function(name, description, parameters, strict), kind))
-    return tuple(found)
+    function = _function(chosen)
+    name = function.text("name")
+    function.done()
+    return ToolChoice(name)
 
 
-def _tool_choice(raw: Any) -> str | ToolChoice | None:
-    if raw is None or isinstance(raw, str):
-        return raw
-    function = raw.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise IllegalArgument("[tool_choice.function.name] is required")
-    return ToolChoice(function["name"], _string(raw, "type", "tool_choice") or "function")
-
-
-# Rendering
-
-
-def reply(value: Any, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Response:
-    return Response(
-        render.encode(value), status=status, content_type="application/json", headers=headers or ()
-    )
+# Answers
 
 
 def _model(endpoint: Endpoint) -> dict[str, Any]:
     return {"id": endpoint.id, "object": "model", "created": 0, "owned_by": endpoint.service}
 
 
-def vectors(result: Embeddings, form: str, endpoint_id: str) -> list[Any]:
-    """One vector an input: float32 rows, or their bytes in base64 (little-endian)."""
-    rows = np.ascontiguousarray(result.vectors)
-    if result.element is ElementType.FLOAT:
-        rows = rows.astype("<f4", copy=False)
-        render.check_finite(rows, endpoint_id)
+def _embeddings(result: Embeddings, form: str, endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": n, "embedding": vector}
+            for n, vector in enumerate(_vectors(result, form, endpoint))
+        ],
+        "model": endpoint.id,
+        **_embedding_usage(result),
+    }
+
+
+def _vectors(result: Embeddings, form: str, endpoint: Endpoint) -> list[Any]:
+    """One an input: numbers, or float32 bytes in base64."""
+    rows = floats(result, endpoint)
     if form == "base64":
-        wide = rows.astype("<f4", copy=False)
-        return [base64.b64encode(row.tobytes()).decode() for row in wide]
-    return list(rows)
+        return [base64.b64encode(row.tobytes()).decode() for row in rows]
+    return list(rows if result.element is ElementType.FLOAT else result.vectors)
 
 
 def _embedding_usage(result: Embeddings) -> dict[str, Any]:
-    """Left out when the provider did not say: never a made-up number."""
+    """Left out when the provider did not say: never a made-up number. Tokens beyond the model's window are named."""
     if result.usage is None:
         return {}
-    return {"usage": {"prompt_tokens": result.usage.used, "total_tokens": result.usage.used}}
+    shown = {"prompt_tokens": result.usage.used, "total_tokens": result.usage.used}
+    if result.usage.dropped:
+        shown["dropped_tokens"] = result.usage.dropped
+    return {"usage": shown}
 
 
-def _choice(choice: Choice, wrapper: str) -> dict[str, Any]:
+def _whole(answer: ChatAnswer, head: dict[str, Any], form: Form) -> dict[str, Any]:
+    shown = {
+        **head,
+        "id": answer.id or head["id"],
+        "object": form.whole,
+        "choices": [form.choice(choice, True) for choice in answer.choices],
+    }
+    if answer.usage is not None:
+        shown["usage"] = _usage(answer.usage)
+    return shown
+
+
+async def _events(
+    chunks: Chunks, head: dict[str, Any], form: Form, with_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """One event a chunk; then, where it was asked for and is known, one with the usage and no choices; ``[DONE]``."""
+    head = {**head, "object": form.piece}
+    usage: ChatUsage | None = None
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            usage = chunk.usage or usage
+            if chunk.choices:
+                shown = [form.choice(choice, False) for choice in chunk.choices]
+                yield _data({**head, "id": chunk.id or head["id"], "choices": shown})
+    if with_usage and usage is not None:
+        yield _data({**head, "choices": [], "usage": _usage(usage)})
+    yield b"data: [DONE]\n\n"
+
+
+def _data(event: dict[str, Any]) -> bytes:
+    return b"data: " + render.encode(event) + b"\n\n"
+
+
+def _chat_choice(choice: Choice, whole: bool) -> dict[str, Any]:
     return {
         "index": choice.index,
-        wrapper: _delta(choice.delta, whole=wrapper == "message"),
+        **({"message": _message_of(choice.delta)} if whole else {"delta": _delta(choice.delta)}),
         "logprobs": None,
         "finish_reason": choice.finish_reason,
     }
 
 
-def _delta(delta: Delta, *, whole: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    if delta.role is not None or whole:
-        shown["role"] = delta.role or "assistant"
-    if delta.content is not None or whole:
-        shown["content"] = delta.content
-    if delta.refusal is not None or whole:
-        shown["refusal"] = delta.refusal
+def _message_of(delta: Delta) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "role": delta.role or "assistant",
+        "content": delta.content,
+        "refusal": delta.refusal,
+    }
     if delta.reasoning is not None:
         shown["reasoning_content"] = delta.reasoning
     if delta.tool_calls:
         shown["tool_calls"] = [
             {
-                **({} if whole else {"index": call.index}),
-                **({"id": call.id} if call.id is not None else {}),
-                **({"type": call.type} if call.type is not None else {}),
-                "function": {
-                    **({"name": call.name} if call.name is not None else {}),
-                    "arguments": call.arguments or "",
-                },
+                "id": call.id or f"call_{secrets.token_hex(12)}",
+                "type": call.type or "function",
+                "function": {"name": call.name or "", "arguments": call.arguments or ""},
             }
             for call in delta.tool_calls
         ]
     return shown
 
 
-def _text_choice(choice: Choice) -> dict[str, Any]:
+def _delta(delta: Delta) -> dict[str, Any]:
+    """What this step brings, and nothing else."""
+    shown: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("role", delta.role),
+            ("content", delta.content),
+            ("refusal", delta.refusal),
+            ("reasoning_content", delta.reasoning),
+        )
+        if value is not None
+    }
+    if delta.tool_calls:
+        shown["tool_calls"] = [_call_delta(call) for call in delta.tool_calls]
+    return shown
+
+
+def _call_delta(call: CallDelta) -> dict[str, Any]:
+    function = {"arguments": call.arguments or ""}
+    if call.name is not None:
+        function = {"name": call.name, **function}
+    shown: dict[str, Any] = {"index": call.index, "function": function}
+    if call.id is not None:
+        shown["id"] = call.id
+    if call.type is not None:
+        shown["type"] = call.type
+    return shown
+
+
+def _text_choice(choice: Choice, whole: bool) -> dict[str, Any]:
     return {
         "index": choice.index,
         "text": choice.delta.content or "",
@@ -457,13 +464,11 @@ def _text_choice(choice: Choice) -> dict[str, Any]:
     }
 
 
-async def _text_events(chunks: AsyncIterator[Chunk], base: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-    async for chunk in chunks:
-        if chunk.choices:
-            yield data({**base, "choices": [_text_choice(choice) for choice in chunk.choices]})
+CHAT = Form("chat.completion", "chat.completion.chunk", "chatcmpl", _chat_choice)
+COMPLETION = Form("text_completion", "text_completion", "cmpl", _text_choice)
 
 
-def chat_usage(usage: ChatUsage) -> dict[str, Any]:
+def _usage(usage: ChatUsage) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -476,35 +481,16 @@ def chat_usage(usage: ChatUsage) -> dict[str, Any]:
     return shown
 
 
-def data(event: Any) -> bytes:
-    return b"data: " + render.encode(event) + b"\n\n"
-
-
-def event_stream(events: AsyncGenerator[bytes, None], heartbeat: float) -> Response:
-    stream = keep_alive(_closed(events), heartbeat, b": keep-alive\n\n")
-    headers = [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]
-    return Response(stream, content_type="text/event-stream", headers=headers)
-
-
-async def _closed(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Ends with ``[DONE]``, or with an error event where the provider failed."""
-    async with aclosing(events):
-        try:
-            async for event in events:
-                yield event
-        except InferdError as error:
-            yield data(envelope(error))
-            return
-    yield b"data: [DONE]\n\n"
-
-
 # Failures
 
 
 def problem(request: Request, error: InferdError) -> Response:
-    headers = [(name, value) for name, value in error.headers if name != "Connection"]
-    body = orjson.dumps(envelope(error))
-    return Response(body, status=error.status, content_type="application/json", headers=headers)
+    return refusal(error, envelope(error))
+
+
+def _told(error: InferdError) -> bytes:
+    """A failure midway: an event with the error object, and no ``[DONE]``."""
+    return _data(envelope(error))
 
 
 _TYPES = {

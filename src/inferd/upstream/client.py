@@ -28,7 +28,7 @@ from inferd.upstream.egress import Egress
 from inferd.upstream.errand import Errand, failed, refuse_several, timed_out, unsent
 from inferd.upstream.failures import TooLarge, Unreachable, Unsendable, described
 from inferd.upstream.limits import Limits
-from inferd.upstream.parts import complete, divided, joined, size
+from inferd.upstream.parts import divided, joined, size
 from inferd.upstream.streams import UNREADABLE, ChunkStream, unreadable
 from inferd.upstream.tokens import ServiceTokens, TokenCache
 
@@ -233,8 +233,8 @@ class Upstream:
             )
         try:
             if len(reply.body) < _LONG_REPLY:
-                return complete(ask, read(ask, reply))
-            return complete(ask, await asyncio.to_thread(read, ask, reply))
+                return read(ask, reply)
+            return await asyncio.to_thread(read, ask, reply)
         except UNREADABLE as bad:
             failure = failed(errand, unreadable(bad), retryable=True)
             raise failure from failure.__cause__

@@ -19,15 +19,6 @@ def size(inputs: Inputs) -> int:
     return len(inputs.documents) if isinstance(inputs, RankQuery) else 1
 
 
-def complete(ask: Ask, result: Result) -> Result:
-    """The same result, if it has one vector an input; else ``BadReply``: vectors could belong to other inputs."""
-    if isinstance(result, Embeddings | Sparse) and len(result.vectors) != size(ask.inputs):
-        raise BadReply(
-            f"Expected [{size(ask.inputs)}] embeddings in the response but found [{len(result.vectors)}]"
-        )
-    return result
-
-
 def divided(inputs: Inputs, most: int) -> Iterator[tuple[int, Inputs]]:
     """(index of the first input, at most ``most`` inputs), in order."""
     for start in range(0, size(inputs), most):
@@ -43,12 +34,10 @@ def divided(inputs: Inputs, most: int) -> Iterator[tuple[int, Inputs]]:
 def joined(ask: Ask, results: list[Result], most: int) -> Result:
     """The answers of ``divided`` requests as one: in order, indexes as in the whole, usage summed.
 
-    ``BadReply`` when the parts' vectors differ in length.
+    ``BadReply`` when an answer does not have one vector an input, since nothing after it could be placed.
     """
     starts = range(0, most * len(results), most)
-    widths = {result.vectors.shape[1] for result in results if isinstance(result, Embeddings)}
-    if len(widths) > 1:
-        raise BadReply("The embeddings of one response differ in length")
+    _check(results, size(ask.inputs), most)
     dense = [result for result in results if isinstance(result, Embeddings)]
     sparse = [result for result in results if isinstance(result, Sparse)]
     ranked = [result for result in results if isinstance(result, Ranking)]
@@ -77,6 +66,18 @@ def joined(ask: Ask, results: list[Result], most: int) -> Result:
             headers=ranked[0].headers,
         )
     raise BadReply("The answers to the parts of one request are of different kinds")
+
+
+def _check(results: list[Result], total: int, most: int) -> None:
+    for n, result in enumerate(results):
+        expected = min(most, total - n * most)
+        if isinstance(result, Embeddings | Sparse) and len(result.vectors) != expected:
+            raise BadReply(
+                f"Expected [{expected}] embeddings in the response but found [{len(result.vectors)}]"
+            )
+    widths = {result.vectors.shape[1] for result in results if isinstance(result, Embeddings)}
+    if len(widths) > 1:
+        raise BadReply("The embeddings of one response differ in length")
 
 
 def _best(ask: Ask, results: list[Ranking], starts: range) -> tuple[Ranked, ...]:

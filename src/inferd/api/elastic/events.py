@@ -3,25 +3,21 @@
 Events are pulled: a reader who is slow slows the provider, one who leaves closes the stream of chunks.
 """
 
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 from msgspec import Struct
 
+from inferd.actions.stream import Chunks
+from inferd.api import sse
 from inferd.api.elastic.problems import chat_envelope, envelope, headers
 from inferd.api.elastic.render import chat_chunk, encode
-from inferd.api.http import Response, keep_alive
+from inferd.api.http import Response
 from inferd.core.results import Chunk
-from inferd.errors import InferdError, StatusError
-
-log = logging.getLogger("inferd.events")
+from inferd.errors import InferdError
 
 _BOM = b"\xef\xbb\xbf"
-_BEAT = b":\n\n"
-_FATAL = "Fatal error while streaming response. Please retry the request."
-_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -39,14 +35,14 @@ def frame(data: bytes, name: bytes = b"message", *, bom: bool = False) -> bytes:
     return (_BOM if bom else b"") + b"event: " + name + b"\ndata: " + data + b"\n\n"
 
 
-def completion(chunks: AsyncIterator[Chunk], options: Options = PLAIN) -> Response:
+def completion(chunks: Chunks, options: Options = PLAIN) -> Response:
     """``{"completion":[{"delta":".."}]}`` for each chunk that holds text (api.md 8.2)."""
-    return _stream(_events(chunks, _completion_data, envelope, options.bom), options)
+    return _stream(chunks, _completion_data, envelope, options)
 
 
-def chat(chunks: AsyncIterator[Chunk], options: Options = PLAIN) -> Response:
+def chat(chunks: Chunks, options: Options = PLAIN) -> Response:
     """One chunk of api.md 7.4 an event."""
-    return _stream(_events(chunks, _chat_data, chat_envelope, options.bom), options)
+    return _stream(chunks, _chat_data, chat_envelope, options)
 
 
 def whole(body: bytes, options: Options = PLAIN) -> Response:
@@ -65,53 +61,31 @@ def _response(body: bytes, *, status: int = 200, more: list[tuple[str, str]] | N
         body,
         status=status,
         content_type="text/event-stream",
-        headers=[*_HEADERS, *(more or ())],
+        headers=[*sse.HEADERS, *(more or ())],
         compress=False,
     )
-
-
-def _stream(events: AsyncGenerator[bytes, None], options: Options) -> Response:
-    if options.heartbeat:
-        events = keep_alive(events, options.heartbeat, _BEAT)
-    return Response(events, content_type="text/event-stream", headers=_HEADERS)
 
 
 Data = Callable[[Chunk], bytes | None]
 Envelope = Callable[[InferdError], dict[str, Any]]
 
 
-async def _events(
-    chunks: AsyncIterator[Chunk], data: Data, shape: Envelope, bom: bool
-) -> AsyncGenerator[bytes, None]:
+def _stream(chunks: Chunks, data: Data, shape: Envelope, options: Options) -> Response:
     """A failure ends the stream with an error event and without ``[DONE]``."""
-    try:
-        async with _closing(chunks) as pulled:
-            async for chunk in pulled:
-                event = data(chunk)
-                if event is not None:
-                    yield frame(event, bom=bom)
-    except InferdError as error:
-        yield _error_event(error, shape, bom)
-    except Exception:
-        log.exception("a stream failed")
-        yield _error_event(StatusError(500, _FATAL), shape, bom)
-    else:
-        yield _done(bom)
+    return sse.stream(
+        _events(chunks, data, options.bom),
+        lambda error: _error_event(error, shape, options.bom),
+        options.heartbeat,
+    )
 
 
-def _closing(chunks: AsyncIterator[Chunk]) -> "aclosing[AsyncGenerator[Chunk, None]]":
-    return aclosing(chunks if isinstance(chunks, AsyncGenerator) else _generator(chunks))
-
-
-async def _generator(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-    """Any iterator with a close that takes its source along."""
-    try:
+async def _events(chunks: Chunks, data: Data, bom: bool) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
         async for chunk in chunks:
-            yield chunk
-    finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
+            event = data(chunk)
+            if event is not None:
+                yield frame(event, bom=bom)
+    yield _done(bom)
 
 
 def _done(bom: bool) -> bytes:

@@ -184,7 +184,7 @@ class Elastic:
         except NotRouted:
             raise
         except InferdError as error:
-            return events.failure(error, chat=chat)
+            return events.failure(error, chat=chat, options=self._options())
 
     async def _stream(self, request: Request, params: Params, task: TaskType, id: str) -> Response:
         endpoint, inputs, task_settings = await self._question(request, task, id)

@@ -34,8 +34,8 @@ from inferd.core.results import (
 from inferd.core.tasks import TaskType
 from inferd.errors import StatusError
 
-_INLINE = 64 * 1024
-"""Bytes, or numbers, that are rendered on the event loop; more goes to a thread."""
+INLINE = 64 * 1024
+"""Bytes, or numbers, that are read or rendered on the event loop; more goes to a thread."""
 _TRANSFORM_INLINE = 8 * 1024
 """Bytes that are filtered, made pretty or written as YAML on the event loop."""
 _SLICE = 32 * 1024
@@ -152,12 +152,12 @@ def to_yaml(value: Any) -> bytes:
 
 async def result(value: Result, task: TaskType, endpoint_id: str) -> bytes:
     """JSON bytes of a result. Errors: 500 naming the endpoint when a number is not finite."""
-    if _weight(value) > _INLINE:
+    if weight(value) > INLINE:
         return await asyncio.to_thread(result_json, value, task, endpoint_id)
     return result_json(value, task, endpoint_id)
 
 
-def _weight(value: Result) -> int:
+def weight(value: Result) -> int:
     match value:
         case Embeddings():
             return value.vectors.size
