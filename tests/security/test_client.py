@@ -1,9 +1,7 @@
 """The official Python client's ``security`` namespace, over a real connection."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from elastic_transport import ObjectApiResponse
@@ -16,20 +14,8 @@ from elasticsearch import (
 )
 
 from contract.house import PASSWORD, Client
-from inferd.api.server import Options, Server
 
-
-@asynccontextmanager
-async def listening(root: Client) -> AsyncIterator[str]:
-    server = Server(root.app, Options(port=0, drain=1))
-    task = asyncio.create_task(server.serve())
-    while not server.ready:  # noqa: ASYNC110 - nothing tells of it
-        await asyncio.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.stop()
-        await task
+from .listening import listening
 
 
 @pytest.fixture
