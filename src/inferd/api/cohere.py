@@ -254,9 +254,10 @@ def _steps(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _meta(version: str, result: Embeddings | Ranking, **units: int) -> dict[str, Any]:
     """Tokens, and a warning that says what was cut."""
-    usage, meta = result.usage, {"api_version": {"version": version}, "billed_units": dict(units)}
+    usage, billed = result.usage, dict(units)
     if usage is not None:
-        meta["billed_units"]["input_tokens"] = usage.used
+        billed["input_tokens"] = usage.used
+    meta: dict[str, Any] = {"api_version": {"version": version}, "billed_units": billed}
     if result.truncated:
         meta["warnings"] = [_cut(result.truncated, usage)]
     return meta
@@ -351,7 +352,7 @@ def _message(body: Body) -> Message:
     content: str | tuple[Part, ...] | None = None
     thoughts: list[str] = []
     if body.holds("content", str):
-        content = body.text("content")
+        content = body.take("content", str)
     elif "content" in body:
         parts = [_part(part) for part in body.objects("content")]
         thoughts = [part for part in parts if isinstance(part, str)]
