@@ -127,6 +127,8 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: str = ""
     secret_key: Secret | None = None
+    old_secret_key: Secret | None = None
+    """The key before it: what was sealed with that opens too, and ``inferd rotate-secrets`` seals it anew."""
     elastic_password: Secret | None = None
     http: Http = field(default_factory=Http)
     tls: Tls = field(default_factory=Tls)

@@ -98,7 +98,8 @@ def prepare_data_dir(path: Path) -> None:
 def secret_box(config: Config) -> SecretBox:
     """Keys from the environment, else from the key file beside the data."""
     if config.secret_key is not None:
-        return SecretBox.of(config.secret_key)
+        older = () if config.old_secret_key is None else (config.old_secret_key,)
+        return SecretBox.of(config.secret_key, *older)
     return SecretBox.at(config.data_path / "secret.key")
 
 

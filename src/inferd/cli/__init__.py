@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from inferd import __version__
+from inferd.cli.accounts import reset_password, rotate_secrets
 from inferd.cli.demo import demo
 from inferd.cli.endpoints import endpoints_app
 from inferd.cli.models import models_app
@@ -26,6 +27,8 @@ app.command()(serve)
 app.command()(demo)
 app.add_typer(models_app, name="models")
 app.add_typer(endpoints_app, name="endpoints")
+app.command()(reset_password)
+app.command()(rotate_secrets)
 
 
 @app.command()
