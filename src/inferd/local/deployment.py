@@ -134,6 +134,10 @@ class Deployment:
         return self._workers
 
     @property
+    def loaded(self) -> bool:
+        return self._runner is not None
+
+    @property
     def starting(self) -> bool:
         return self._starting is not None
 

@@ -120,7 +120,7 @@ class Tokenizer:
         """One text, cut to ``limit`` tokens at its end; special tokens count."""
         wrap = self._one
         ids, count = self._ids(clean(prefix + text), max(0, limit - wrap.size))
-        return Tokens([*wrap.head, *ids, *wrap.tail], count + wrap.size)
+        return _whole([*wrap.head, *ids, *wrap.tail], count + wrap.size)
 
     def encode_all(self, texts: Iterable[str], limit: int, prefix: str = "") -> list[Tokens]:
         return [self.encode(text, limit, prefix) for text in texts]
@@ -134,7 +134,7 @@ class Tokenizer:
         wrap = self._one
         kept, count = self.bare(text, (limit - wrap.size) * most)
         made = [
-            Tokens([*wrap.head, *piece, *wrap.tail], wrap.size + len(piece))
+            _whole([*wrap.head, *piece, *wrap.tail], wrap.size + len(piece))
             for piece in windows(kept, limit - wrap.size, most)
         ]
         return _with_dropped(made, count - len(kept))
@@ -182,6 +182,11 @@ def windows(ids: Sequence[int], size: int, most: int) -> list[Sequence[int]]:
     """A long text's ids in at most ``most`` pieces of ``size``; at least one, perhaps empty."""
     starts = range(0, max(1, len(ids)), size)
     return [ids[start : start + size] for start in starts[:most]]
+
+
+def _whole(ids: list[int], given: int) -> Tokens:
+    """No model reads nothing: where there are no special tokens, an empty text is entry 0, by habit the padding."""
+    return Tokens(ids, given) if ids else Tokens([0], 1)
 
 
 def _with_dropped(made: list[Tokens], dropped: int) -> list[Tokens]:
