@@ -37,6 +37,7 @@ from inferd.testing import FakeUpstream, Received, event_bytes
 from inferd.upstream.client import Upstream
 from inferd.upstream.faults import mapped, secrets_of
 from inferd.upstream.framing import framer
+from inferd.upstream.parts import size
 from inferd.upstream.streams import UNREADABLE
 
 ID = "my-endpoint"
@@ -362,12 +363,13 @@ class ServiceTest(SettingsTest):
         """The requests that were not for a token."""
         return [request for request in fake.requests if request.path not in case.others]
 
-    def answer(self, case: Case, fake: FakeUpstream) -> None:
-        """The provider's good answer."""
+    def answer(self, case: Case, fake: FakeUpstream, *, inputs: int | None = None) -> None:
+        """The provider's good answer, or what it would be for the first ``inputs`` inputs."""
         if isinstance(case.reply, bytes):
             fake.answer(body=case.reply, headers=case.reply_headers)
         else:
-            fake.answer(json=case.reply, headers=case.reply_headers)
+            reply = case.reply if inputs is None else cut_to(inputs, size(case.inputs), case.reply)
+            fake.answer(json=reply, headers=case.reply_headers)
 
     def answer_stream(self, case: Case, fake: FakeUpstream, **more: Any) -> None:
         fake.answer(chunks=(case.stream_bytes,), headers={"Content-Type": "text/event-stream"}, **more)
@@ -401,7 +403,7 @@ class ServiceTest(SettingsTest):
         if stored.reply is None or call.reply is None or call.stream_only:
             self.answer_stream(stored, fake)
         else:
-            self.answer(stored, fake)
+            self.answer(stored, fake, inputs=1)
         kept = await put.verify(
             self.house(self.client(stored, fake)),
             self.service,
@@ -607,7 +609,7 @@ class ServiceTest(SettingsTest):
             pytest.skip("not plain texts")
         for text in ("", "\x00", 'quote " back \\ slash', "\u2028\U0001f600", "\ud800", "x" * 100_000):
             fake.forget()
-            self.answer(whole, fake)
+            self.answer(whole, fake, inputs=1)
             inputs = Texts(texts=(text,), input_type=whole.inputs.input_type)
             status = 200
             try:
@@ -776,6 +778,15 @@ def long_text(inputs: Inputs) -> Inputs:
     if isinstance(inputs, Contents):
         return Contents(groups=((Item("abcdefgh"),),), input_type=inputs.input_type)
     return inputs
+
+
+def cut_to(wanted: int, inputs: int, reply: Any) -> Any:
+    """An answer to ``inputs`` inputs as one to the first ``wanted``: every outermost list with an entry for each is cut."""
+    if isinstance(reply, list) and len(reply) == inputs:
+        return reply[:wanted]
+    if isinstance(reply, dict):
+        return {key: cut_to(wanted, inputs, member) for key, member in reply.items()}
+    return reply
 
 
 _WRONG: tuple[Any, ...] = (None, True, -1, 1e300, "x", [], {}, [[]], {"a": None})

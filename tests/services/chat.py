@@ -4,6 +4,7 @@ from typing import Any
 
 from inferd.core.inputs import (
     Chat,
+    FilePart,
     Function,
     FunctionCall,
     ImagePart,
@@ -22,7 +23,13 @@ QUESTION = Chat(
         Message(role="system", content="Be brief."),
         Message(
             role="user",
-            content=(TextPart("What is this?"), ImagePart("data:image/png;base64,AA==", "low")),
+            content=(
+                TextPart("What is this?"),
+                ImagePart("data:image/png;base64,AA==", "low"),
+                ImagePart("https://host/image.png"),
+                FilePart("data:application/pdf;base64,AA==", "a.pdf"),
+            ),
+            name="luke",
         ),
         Message(
             role="assistant",
@@ -51,8 +58,14 @@ _QUESTION = {
             "content": [
                 {"text": "What is this?", "type": "text"},
                 {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
+                {"type": "image_url", "image_url": {"url": "https://host/image.png"}},
+                {
+                    "type": "file",
+                    "file": {"file_data": "data:application/pdf;base64,AA==", "filename": "a.pdf"},
+                },
             ],
             "role": "user",
+            "name": "luke",
         },
         {
             "role": "assistant",

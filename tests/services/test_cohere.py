@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from inferd.core.inputs import InputType, RankQuery, Texts
+from inferd.core.inputs import InputType, Item, RankQuery, Texts
 from inferd.core.results import Embeddings, Usage
 from inferd.core.tasks import TaskType
 from inferd.errors import UpstreamError
@@ -374,14 +374,14 @@ class TestCohere(ServiceTest):
             "unspecified": "classification",
         }.items():
             fake.forget()
-            self.answer(self.cases[0], fake)
+            self.answer(self.cases[0], fake, inputs=1)
             await self.ask(self.cases[0], fake, inputs=Texts(("how big",), InputType(given)))
             assert fake.requests[0].json["input_type"] == sent
 
     async def test_v1_answer_is_read(self, fake: FakeUpstream) -> None:
         """Embeddings in a plain array, as version 1 of the API gives them."""
         fake.answer(json={"embeddings": [[0.5, 0.25]]})
-        result = await self.ask(self.cases[0], fake)
+        result = await self.ask(self.cases[0], fake, inputs=Texts(("how big",)))
         assert isinstance(result, Embeddings)
         assert result.vectors.tolist() == [[0.5, 0.25]]
 
@@ -398,6 +398,17 @@ class TestCohere(ServiceTest):
         fake.answer(json={"results": [{"index": 1}, {"relevance_score": 0.5}]})
         result = await self.ask(self.cases[3], fake)
         assert [(r.index, r.score) for r in getattr(result, "items", ())] == [(1, -1.0), (-1, 0.5)]
+
+    async def test_only_text_is_ranked(self, fake: FakeUpstream) -> None:
+        """Items that are texts are ranked, others are refused."""
+        case = self.cases[4]
+        self.answer(case, fake)
+        await self.ask(case, fake, inputs=RankQuery(Item("luke"), (Item("luke"), "leia")))
+        assert fake.requests[0].json == case.request
+        image = Item("data:image/png;base64,AA==", "image")
+        error = await self.refused(case, fake, inputs=RankQuery("luke", (image,)))
+        text = "The [cohere] service does not support inputs of type [image]"
+        assert (error.status, error.reason) == (400, text)
 
     async def test_stream_ends_in_an_error(self, fake: FakeUpstream) -> None:
         """A stream that Cohere stops is an error with Cohere's status and words."""

@@ -239,7 +239,7 @@ class TestNvidia(ServiceTest):
             "unspecified": "passage",
         }.items():
             fake.forget()
-            self.answer(self.cases[0], fake)
+            self.answer(self.cases[0], fake, inputs=1)
             await self.ask(self.cases[0], fake, inputs=Texts(("how big",), InputType(given)))
             assert fake.requests[0].json["input_type"] == sent
 

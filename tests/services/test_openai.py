@@ -425,6 +425,12 @@ class TestOpenai(ServiceTest):
     )
     replies = (
         Broken(TEXT, b"{}", "Required [data]"),
+        Broken(TEXT, b'{"usage": 5}', "Required [data]"),
+        Broken(TEXT, b'{"data": 5}', "Expected `array`, got `int`"),
+        Broken(TEXT, b'{"data": [{"embedding": true}]}', "got token [VALUE_TRUE]"),
+        Broken(TEXT, b'{"data": [{"embedding": {}}]}', "got token [START_OBJECT]"),
+        Broken(TEXT, b'{"data": [{"embedding": [[1]]}]}', "got token [START_ARRAY]"),
+        Broken(TEXT, b'{"data": [{"embedding": null}]}', "got token [VALUE_NULL]"),
         Broken(TEXT, b'{"data": [{}]}', f"{WHERE}: Required [embedding]"),
         Broken(
             TEXT,
@@ -498,7 +504,8 @@ class TestOpenai(ServiceTest):
         assert fake.requests[0].json["input"] == ["a" * 300, "b" * 300]
 
     @pytest.mark.parametrize(
-        "name", ["Content-Length", "transfer-ENCODING", "Connection", "Expect", "", "a b", "a:b", "ä", "a\r\nb"]
+        "name",
+        ["Content-Length", "transfer-ENCODING", "Connection", "Expect", "", "a b", "a:b", "ä", "a\r\nb"],
     )
     async def test_headers_of_the_connection(self, fake: FakeUpstream, name: str) -> None:
         """A custom header can not say where a request ends: connections are shared between users."""
@@ -522,6 +529,15 @@ class TestOpenai(ServiceTest):
             "client_secret": ["very-secret"],
             "scope": ["a b"],
         }
+
+    async def test_strange_usage_does_not_spoil_the_vectors(self, fake: FakeUpstream) -> None:
+        """What a provider says about usage in a shape of its own is left out."""
+        for vector in ([0.5], "AAAAPw=="):
+            fake.forget()
+            fake.answer(json={"data": [{"embedding": vector}], "usage": "none"})
+            result = await self.ask(self.cases[1], fake)
+            assert isinstance(result, Embeddings)
+            assert (result.vectors.tolist(), result.usage) == ([[0.5]], None)
 
     def test_usage_is_read(self) -> None:
         """What the provider counted is part of the result."""
