@@ -29,9 +29,7 @@ CHAT = "/provider/chat/completions"
 WHOLE = {
     "id": "c-1",
     "model": "m",
-    "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}
-    ],
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
 }
 
@@ -107,6 +105,7 @@ async def serving(
             base_url=url, auth=("elastic", PASSWORD) if secure else None, timeout=60, trust_env=False
         )
         await stack.enter_async_context(http)
+        house.upstream = fake.client()
         found = Served(url, server, app, house, fake, http, "", "")
         if secure:
             found.key = await make_key(http, "all", {"cluster": ["all"]})

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from inferd.actions import get, infer, stream
 from inferd.actions.house import Deadline, House
 from inferd.actions.stream import Chunks
+from inferd.api import sse
 from inferd.api.elastic import render
 from inferd.api.guard import Guard
 from inferd.api.http import Request, Response
@@ -99,10 +100,13 @@ class Desk(Struct, frozen=True, eq=False):
             return await stream.chat(self.house, endpoint, endpoint.task, chat, self.deadline(endpoint))
         return as_chat(await self._ask(endpoint, single_text(endpoint, chat), Completion))
 
-    async def chat_stream(self, endpoint: Endpoint, chat: Chat) -> Chunks:
+    async def chat_stream(self, endpoint: Endpoint, chat: Chat, patience: float | None) -> Chunks:
+        """``patience``: seconds after which the answer begins without its first chunk."""
         inputs: Inputs = chat if endpoint.task is TaskType.CHAT_COMPLETION else single_text(endpoint, chat)
         deadline = self.deadline(endpoint)
-        return await stream.stream(self.house, endpoint, endpoint.task, inputs, {}, deadline)
+        return await sse.opened(
+            stream.stream(self.house, endpoint, endpoint.task, inputs, {}, deadline), patience
+        )
 
     async def reply(self, shape: Callable[[], Any], result: Result) -> Response:
         """The JSON that ``shape`` gives, and the facts of the result as headers. Large results are shaped in a thread."""

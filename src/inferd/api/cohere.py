@@ -142,9 +142,10 @@ class Cohere:
         if not streaming:
             answer = await self.desk.chat(endpoint, chat)
             return await self.desk.reply(lambda: _whole(answer), answer)
-        chunks = await self.desk.chat_stream(endpoint, chat)
         if _reads_lines(request):
+            chunks = await self.desk.chat_stream(endpoint, chat, None)
             return sse.stream(_lines(chunks), _line_told, content_type="application/stream+json")
+        chunks = await self.desk.chat_stream(endpoint, chat, self.desk.heartbeat)
         return sse.stream(_events(chunks), _told, self.desk.heartbeat)
 
 

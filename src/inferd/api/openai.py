@@ -127,7 +127,7 @@ class OpenAI:
         endpoint = self.desk.endpoint(request, id, *CHAT_TASKS)
         head = {"id": f"{form.prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": id}
         if streaming:
-            chunks = await self.desk.chat_stream(endpoint, chat)
+            chunks = await self.desk.chat_stream(endpoint, chat, self.desk.heartbeat)
             return sse.stream(_events(chunks, head, form, with_usage), _told, self.desk.heartbeat)
         answer = await self.desk.chat(endpoint, chat)
         return await self.desk.reply(lambda: _whole(answer, head, form), answer)

@@ -3,11 +3,15 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from typing import Any
 
+from inferd.actions.stream import Chunks
 from inferd.api.http import Response, keep_alive
+from inferd.core.results import Chunk
 from inferd.errors import InferdError, StatusError
 
 log = logging.getLogger("inferd.streams")
@@ -18,6 +22,39 @@ FATAL = "Fatal error while streaming response. Please retry the request."
 _BEAT = b":\n\n"
 
 Tell = Callable[[InferdError], bytes]
+
+
+async def opened(opening: Coroutine[Any, Any, Chunks], patience: float | None) -> Chunks:
+    """The chunks, once the first one is there. After ``patience`` seconds (None or 0: never) chunks that go on waiting for it, so
+    that heartbeats can begin; a failure from then on is one of the stream."""
+    if not patience:
+        return await opening
+    task = asyncio.ensure_future(opening)
+    try:
+        await asyncio.wait((task,), timeout=patience)
+    except asyncio.CancelledError:
+        await _Late(task).aclose()
+        raise
+    return task.result() if task.done() else _Late(task)
+
+
+class _Late:
+    """Chunks of a stream that is not open yet."""
+
+    def __init__(self, opening: asyncio.Future[Chunks]) -> None:
+        self._opening = opening
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        return await anext(aiter(await self._opening))
+
+    async def aclose(self) -> None:
+        self._opening.cancel()
+        await asyncio.wait((self._opening,))
+        if not self._opening.cancelled() and self._opening.exception() is None:
+            await self._opening.result().aclose()
 
 
 def stream(

@@ -8,6 +8,7 @@ from typing import Any
 
 from inferd.actions import delete, get, infer, put, regions, stream, update
 from inferd.actions.house import Deadline, House
+from inferd.api import sse
 from inferd.api.elastic import bodies, events, problems, render
 from inferd.api.elastic.params import Duration, Params
 from inferd.api.guard import Guard
@@ -196,10 +197,12 @@ class Elastic:
             return events.whole(await render.result(result, endpoint.task, endpoint.id), self._options())
         if endpoint.task not in CHATS or call.chunks is None:
             stream.check_streams(service, endpoint, task)
-        chunks = await stream.stream(self.house, endpoint, task, inputs, task_settings, deadline)
+        opening = stream.stream(self.house, endpoint, task, inputs, task_settings, deadline)
+        shape = self._options()
+        chunks = await sse.opened(opening, shape.heartbeat)
         if endpoint.task is TaskType.CHAT_COMPLETION:
-            return events.chat(chunks, self._options())
-        return events.completion(chunks, self._options())
+            return events.chat(chunks, shape)
+        return events.completion(chunks, shape)
 
     def _options(self) -> events.Options:
         api = self.house.config.api
