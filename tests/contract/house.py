@@ -137,7 +137,7 @@ async def call(
     path: str,
     query: str,
     raw: bytes,
-    headers: dict[str, str],
+    headers: dict[str, str] | list[tuple[bytes, bytes]],
     **scoped: Any,
 ) -> Answer:
     scope = {
@@ -146,7 +146,9 @@ async def call(
         "path": path,
         "raw_path": quote(path, safe="/%").encode(),
         "query_string": query.encode(),
-        "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
+        "headers": headers
+        if isinstance(headers, list)
+        else [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
         "client": ("127.0.0.1", 1),
         "scheme": "http",
         **scoped,
