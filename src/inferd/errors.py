@@ -56,6 +56,10 @@ def status_name(status: int) -> str | None:
     return _STATUS_NAMES.get(status)
 
 
+_LONGEST = 262_144
+"""Characters of a reason: what a client sent is quoted in it, and may be as large as a body."""
+
+
 class InferdError(Exception):
     """A failure with a name. ``members`` are extra members of the error object, in order."""
 
@@ -71,6 +75,8 @@ class InferdError(Exception):
         headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         suppressed: Sequence["InferdError"] = (),
     ) -> None:
+        if len(reason) > _LONGEST:
+            reason = f"{reason[:_LONGEST]}… and {len(reason) - _LONGEST} characters more"
         super().__init__(reason)
         self.reason = reason
         if status is not None:

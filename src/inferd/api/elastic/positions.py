@@ -13,6 +13,8 @@ from inferd.errors import BadBody, TruncatedBody
 
 DEEPEST = 200
 MOST_TOKENS = 1_000_000
+LONGEST_STRING = 50_000_000
+"""Bytes. One string is read in one piece, and nothing else runs meanwhile."""
 _LONGEST_NUMBER = 1000
 
 
@@ -184,6 +186,10 @@ class Tokens:
         end = match.end() if match else self._at
         if self._body[end : end + 1] != b'"':
             raise self._unclosed(end)
+        if end - self._at > LONGEST_STRING:
+            raise self._malformed(
+                f"String value length ({end - self._at - 1}) exceeds the maximum allowed ({LONGEST_STRING})"
+            )
         raw = self._body[self._at : end + 1]
         try:
             text = json.loads(raw) if b"\\" in raw else raw[1:-1].decode()
