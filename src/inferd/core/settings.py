@@ -254,11 +254,12 @@ def _take_nested(raw: dict[str, Any], outer: str, inner: str, draft: Draft) -> A
     rest = {k: v for k, v in group.items() if k != inner}
     if rest:
         name = "Rate limit settings contain" if outer == "rate_limit" else f"[{outer}] settings contain"
-        draft.fault(f"{name} unknown entries [{java(rest)}]")
+        draft.fault(f"{name} unknown entries [{java(redacted(rest))}]")
     return group.get(inner)
 
 
 def wrong_type(key: str, value: Any, *names: str) -> str:
+    value = redacted(value)
     if len(names) == 1:
         return f"field [{key}] is not of the expected type. The value [{java(value)}] cannot be converted to a [{names[0]}]"
     return (
@@ -290,8 +291,9 @@ def _read_string(row: Setting, key: str, value: Any, draft: Draft) -> str | None
     if row.url:
         reason = bad_url(value)
         if reason is not None:
+            shown = _USER_INFO.sub("//******@", value)
             draft.fault(
-                f"[{draft.scope}] Invalid url [{value}] received for field [{key}]. Error: unable to parse url [{value}]. "
+                f"[{draft.scope}] Invalid url [{shown}] received for field [{key}]. Error: unable to parse url [{shown}]. "
                 f"Reason: {reason}"
             )
             return None
@@ -301,6 +303,9 @@ def _read_string(row: Setting, key: str, value: Any, draft: Draft) -> str | None
 def not_a_choice(scope: str, key: str, value: str, choices: Iterable[str]) -> str:
     words = ", ".join(sorted(choice.lower() for choice in choices))
     return f"[{scope}] Invalid value [{value}] received. [{key}] must be one of [{words}]"
+
+
+_USER_INFO = re.compile(r"//[^/?#]*@")
 
 
 def bad_url(value: str) -> str | None:
@@ -316,6 +321,8 @@ def bad_url(value: str) -> str | None:
         return "unexpected scheme, expected http or https" if parts.scheme else "the url has no scheme"
     if not parts.hostname:
         return "the url has no host"
+    if parts.username is not None or parts.password is not None:
+        return "a url is shown to everyone who may read the endpoint and holds no user and no password"
     return None
 
 

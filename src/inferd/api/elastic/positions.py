@@ -37,6 +37,8 @@ class Malformed(BadBody):
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)((?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)")
+_SHOWN = 12
+"""Characters of a word that is none."""
 _WORD = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*+")
 _WORDS: dict[bytes, tuple[Kind, Any]] = {
     b"true": (Kind.VALUE_BOOLEAN, True),
@@ -240,7 +242,8 @@ class Tokens:
                 "expected a valid value (JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
             )
         if match[0] not in _WORDS:
-            shown = match[0][:64].decode()
+            # A value that lost its quotes may be a secret: enough is shown to find it.
+            shown = match[0].decode() if len(match[0]) <= _SHOWN else f"{match[0][:_SHOWN].decode()}…"
             raise self._malformed(
                 f"Unrecognized token '{shown}': was expecting (JSON String, Number, Array, Object or token "
                 "'null', 'true' or 'false')"
