@@ -5,13 +5,14 @@ https://docs.cohere.com/reference, https://api.jina.ai/redoc, https://docs.voyag
 
 import base64
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from inferd.actions.house import House
 from inferd.actions.stream import Chunks
@@ -125,13 +126,17 @@ class Cohere:
         body.done()
         endpoint = self.desk.endpoint(request, id, TaskType.RERANK)
         _check_limit(limit, self.desk.max_tokens(endpoint))
-        asked = RankQuery(query=query, documents=documents, top_n=top_n, return_documents=shown)
+        texts = tuple(document["text"] for document in documents)
+        asked = RankQuery(query=query, documents=texts, top_n=top_n, return_documents=shown)
         result = await self.desk.rank(endpoint, asked)
         if whole and result.truncated:
             raise IllegalArgument(
                 f"[truncation] is [false] and documents [{listed(result.truncated)}] are longer than the model's window"
             )
-        return await self.desk.reply(lambda: _ranked(result, asked, version, voyage, endpoint), result)
+        if not shown:
+            documents = []
+        ranked = _Ranked(endpoint, result, top_n, documents)
+        return await self.desk.reply(lambda: ranked.v1(voyage) if version == "1" else ranked.v2(), result)
 
     async def chat(self, request: Request) -> Response:
         body = await read(request)
@@ -272,13 +277,13 @@ def _cut(indexes: tuple[int, ...], usage: Usage | None) -> str:
 # Rerank
 
 
-def _documents(body: Body) -> tuple[str, ...]:
-    """Strings, or objects with a ``text``."""
+def _documents(body: Body) -> list[dict[str, Any]]:
+    """Objects with a ``text``, which strings are short for; what else is in them goes back as it came."""
     raw = body.take("documents", list, required=True)
-    texts = tuple(item.get("text") if isinstance(item, dict) else item for item in raw)
-    if not texts or any(not isinstance(text, str) for text in texts):
+    found = [{"text": item} if isinstance(item, str) else item for item in raw]
+    if not found or not all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in found):
         raise IllegalArgument("[documents] must be a non-empty array of strings or of objects with [text]")
-    return tuple(map(str, texts))
+    return found
 
 
 def _check_limit(asked: int | None, window: int | None) -> None:
@@ -287,32 +292,41 @@ def _check_limit(asked: int | None, window: int | None) -> None:
         raise IllegalArgument(f"[max_tokens_per_doc] cannot be set to [{asked}] here")
 
 
-def _ranked(
-    result: Ranking, asked: RankQuery, version: str, voyage: bool, endpoint: Endpoint
-) -> dict[str, Any]:
-    pairs = list(zip(result.items, scores(result, endpoint), strict=True))[: asked.top_n]
-    texts = [asked.documents[item.index] if asked.return_documents else None for item, _ in pairs]
-    results = [
-        {
-            "index": item.index,
-            "relevance_score": score,
-            **({} if text is None else {"document": {"text": text}}),
-        }
-        for (item, score), text in zip(pairs, texts, strict=True)
-    ]
-    shown: dict[str, Any] = {"id": secrets.token_hex(16), "results": results}
-    if version == "1":
-        shown["model"] = endpoint.id
-        if result.usage is not None:
-            used = result.usage.used
-            shown["usage"] = {"total_tokens": used, "prompt_tokens": used}
-    if voyage:
-        shown["object"] = "list"
-        shown["data"] = [
-            {**entry, **({} if text is None else {"document": text})}
-            for entry, text in zip(results, texts, strict=True)
+class _Ranked(Struct, frozen=True):
+    """A ranking in Cohere's terms. ``documents``: those to give back, or none."""
+
+    endpoint: Endpoint
+    ranking: Ranking
+    top_n: int | None
+    documents: list[dict[str, Any]]
+
+    def _results(self, document: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
+        pairs = zip(self.ranking.items, scores(self.ranking, self.endpoint), strict=True)
+        return [
+            {
+                "index": item.index,
+                "relevance_score": score,
+                **({"document": document(self.documents[item.index])} if self.documents else {}),
+            }
+            for item, score in list(pairs)[: self.top_n]
         ]
-    return {**shown, "meta": _meta(version, result, search_units=1)}
+
+    def v2(self, version: str = "2") -> dict[str, Any]:
+        return {
+            "id": secrets.token_hex(16),
+            "results": self._results(lambda document: document),
+            "meta": _meta(version, self.ranking, search_units=1),
+        }
+
+    def v1(self, voyage: bool) -> dict[str, Any]:
+        """With what Jina's clients read beside, and on demand Voyage's, whose documents are plain texts."""
+        shown = {**self.v2("1"), "model": self.endpoint.id}
+        usage = self.ranking.usage
+        if usage is not None:
+            shown["usage"] = {"total_tokens": usage.used, "prompt_tokens": usage.used}
+        if voyage:
+            shown |= {"object": "list", "data": self._results(lambda document: document["text"])}
+        return shown
 
 
 # Chat
@@ -357,7 +371,7 @@ def _message(body: Body) -> Message:
     elif "content" in body:
         parts = [_part(part) for part in body.objects("content")]
         thoughts = [part for part in parts if isinstance(part, str)]
-        content = tuple(part for part in parts if not isinstance(part, str))
+        content = tuple(part for part in parts if not isinstance(part, str)) or None
     plan = body.take("tool_plan", str)
     message = Message(
         role=body.text("role"),
