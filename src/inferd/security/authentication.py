@@ -9,6 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from operator import is_
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -96,6 +97,7 @@ class Authenticator:
         self.delays = Delays(clock)
         self.key_delays = Delays(clock)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._principals: OrderedDict[str, tuple[tuple[object, ...], Principal]] = OrderedDict()
         self._cache_seconds = cache_seconds
         self._cache_size = cache_size
         self._checks: dict[tuple[str, bytes], asyncio.Task[bool]] = {}
@@ -202,7 +204,7 @@ class Authenticator:
 
     def _mark(self, name: str, password: Secret) -> bytes:
         raw = f"{len(name)}:{name}:{password.reveal()}".encode("utf-8", "surrogatepass")
-        return hmac.digest(self._salt, raw, "sha256")
+        return hashlib.blake2b(raw, key=self._salt, digest_size=32).digest()
 
     def _remember(self, mark: bytes, known: _Known) -> None:
         self._known[mark] = known
@@ -210,6 +212,14 @@ class Authenticator:
             self._known.popitem(last=False)
 
     def principal(self, user: User, *, realm: str = "native1", realm_type: str = "native") -> Principal:
+        """Worked out anew only when the user or one of its roles was written since."""
+        roles = self._identities.roles
+        parts = (user, *(roles.get(name) for name in user.roles))
+        return self._known_or_made(
+            f"{realm}\0{user.name}", parts, lambda: self._made(user, realm, realm_type)
+        )
+
+    def _made(self, user: User, realm: str, realm_type: str) -> Principal:
         found, missing = self._roles(user.roles)
         return Principal(
             username=user.name,
@@ -220,6 +230,18 @@ class Authenticator:
             realm=realm,
             realm_type=realm_type,
         )
+
+    def _known_or_made(self, id: str, parts: tuple[object, ...], make: Callable[[], Principal]) -> Principal:
+        """Records are never changed, only replaced: the same objects mean the same principal."""
+        known = self._principals.get(id)
+        if known is not None and len(known[0]) == len(parts) and all(map(is_, known[0], parts)):
+            return known[1]
+        made = make()
+        self._principals[id] = (parts, made)
+        self._principals.move_to_end(id)
+        while len(self._principals) > self._cache_size:
+            self._principals.popitem(last=False)
+        return made
 
     def _roles(self, names: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
         found: dict[str, dict[str, Any]] = {}
@@ -262,13 +284,17 @@ class Authenticator:
 
     def key_principal(self, key: ApiKey) -> Principal:
         """Limited by its owner's rights at creation and, where it has any, by its own descriptors."""
+        owner = self._identities.users.get(key.owner)
+        return self._known_or_made(f"key\0{key.id}", (key, owner), lambda: self._made_of_key(key, owner))
+
+    def _made_of_key(self, key: ApiKey, owner: User | None) -> Principal:
         grants = [grant(key.limited_by.values())]
         if key.role_descriptors:
             grants.append(grant(key.role_descriptors.values()))
         return Principal(
             username=key.owner,
             grants=tuple(grants),
-            user=self._identities.users.get(key.owner),
+            user=owner,
             api_key=key,
             realm="_es_api_key",
             realm_type="_es_api_key",

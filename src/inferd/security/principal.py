@@ -1,6 +1,6 @@
 """Who was found to be asking, with what they may do worked out once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -51,17 +51,16 @@ class Grant(Struct, frozen=True):
     """Patterns over action names (``cluster:monitor/*``), which Elasticsearch takes among the privileges."""
     endpoints: tuple[EndpointGrant, ...] = ()
 
-    def allows(self, action: str, privileges: Iterable[str]) -> bool:
+    def allows(self, action: str, privileges: Sequence[str]) -> bool:
         """On the whole house: by cluster privilege or by the action's own name."""
-        return any(name in self.cluster for name in privileges) or any(
+        return not self.cluster.isdisjoint(privileges) or any(
             matches(pattern, action) for pattern in self.actions
         )
 
-    def allows_on(self, endpoint: str | None, privileges: Iterable[str]) -> bool:
+    def allows_on(self, endpoint: str | None, privileges: Sequence[str]) -> bool:
         """By a grant that is limited to endpoints; None: on one of them at least."""
         return any(
-            (endpoint is None or limited.covers(endpoint))
-            and any(name in limited.privileges for name in privileges)
+            (endpoint is None or limited.covers(endpoint)) and not limited.privileges.isdisjoint(privileges)
             for limited in self.endpoints
         )
 
@@ -91,19 +90,19 @@ class Principal(Struct, frozen=True, kw_only=True):
     realm_type: str = "native"
     authentication_type: str = "realm"
 
-    def allows(self, action: str, privileges: Iterable[str], endpoint: str | None = None) -> bool:
+    def allows(self, action: str, privileges: Sequence[str], endpoint: str | None = None) -> bool:
         """On this endpoint; without one, on the whole house: a grant that is limited to endpoints never does."""
-        wanted = tuple(privileges)
-        return bool(self.grants) and all(
-            g.allows(action, wanted) or (endpoint is not None and g.allows_on(endpoint, wanted))
-            for g in self.grants
-        )
+        for held in self.grants:
+            if held.allows(action, privileges):
+                continue
+            if endpoint is None or not held.allows_on(endpoint, privileges):
+                return False
+        return bool(self.grants)
 
-    def allows_some(self, action: str, privileges: Iterable[str]) -> bool:
+    def allows_some(self, action: str, privileges: Sequence[str]) -> bool:
         """On the whole house, or on some endpoints: what a list that leaves out the others asks."""
-        wanted = tuple(privileges)
         return bool(self.grants) and all(
-            g.allows(action, wanted) or g.allows_on(None, wanted) for g in self.grants
+            held.allows(action, privileges) or held.allows_on(None, privileges) for held in self.grants
         )
 
     def has(self, privilege: str) -> bool:
