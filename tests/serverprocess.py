@@ -49,6 +49,7 @@ class ServerProcess:
         self.file = folder / "server.log"
         command = [sys.executable, "-m", "inferd", "serve", "--port", "0", "--data-dir", str(folder / "data")]
         with self.file.open("ab") as output:
+            self._start = output.tell()
             self.process = subprocess.Popen(
                 [*command, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -60,7 +61,7 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        return self.file.read_text(errors="replace")
+        return self.file.read_bytes()[self._start :].decode(errors="replace")
 
     @property
     def url(self) -> str:
@@ -75,11 +76,10 @@ class ServerProcess:
     def ready(self, seconds: float = 60.0) -> "ServerProcess":
         """The address it printed."""
         pause = threading.Event()
-        known = len(_LISTENS.findall(self.log)) if self.port else 0
         for _ in range(int(seconds / 0.02)):
-            found = _LISTENS.findall(self.log)
-            if len(found) > known:
-                self.port = int(found[-1][2])
+            found = _LISTENS.search(self.log)
+            if found:
+                self.port = int(found[3])
                 return self
             if self.process.poll() is not None:
                 raise AssertionError(f"exit {self.process.returncode}: {self.log}")
@@ -142,6 +142,7 @@ def vector(text: str) -> list[float]:
 
 class _Provider(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "_Server"
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hostile.conftest import furnished
 from serverprocess import PASSWORD, ServerProcess, basic
 
 fuzz = settings(
@@ -224,6 +225,13 @@ class Line:
             self.connection.request(method, path, body=body, headers=sent)
             answer = self.connection.getresponse()
         return answer.status, answer.headers, answer.read()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, provider: Any) -> Iterator[ServerProcess]:
+    """One of its own: what it holds may be deleted and changed."""
+    with furnished(tmp_path_factory.mktemp("server"), provider.url) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
