@@ -29,6 +29,7 @@ RULES: tuple[tuple[str, str, set[str]], ...] = (
     ("GET|POST", r"/(v1|v2|tei)/.*", MONITOR_INFERENCE),
     ("POST", r"/_ml/trained_models/[^/]*/_infer", MONITOR_ML | MONITOR_INFERENCE),
     ("POST", r"/_ml/trained_models/[^/]*/deployment/_(start|stop|update)", MANAGE_ML | MANAGE_INFERENCE),
+    ("GET", r"/openapi\.json", MONITOR_INFERENCE),
     ("GET", r"/_ml/.*", MONITOR_ML),
     ("PUT|POST|DELETE", r"/_ml/.*", MANAGE_ML),
     ("GET", r"/_security/_authenticate", EVERYONE),

@@ -15,7 +15,7 @@ from pathlib import Path
 from inferd import __version__, services
 from inferd.actions.accounts import Accounts
 from inferd.actions.house import House
-from inferd.api import cohere, openai, routes, tei
+from inferd.api import cohere, openai, openapi, routes, tei
 from inferd.api.elastic import media, problems
 from inferd.api.elastic.handlers import Elastic
 from inferd.api.guard import Guard, Open, Secured
@@ -44,18 +44,19 @@ def application(house: House, guard: Guard) -> Application:
         check=media.check,
         check_body=media.check_body,
     )
-    router = Router(
-        [
-            (elastic, routes.elastic(Elastic(house, guard))),
-            (elastic, routes.security(Security(accounts(house, guard), guard))),
-            (openai.dialect(guard), openai.routes(openai.OpenAI(house, guard), routes.READ, routes.INFER)),
-            (cohere.dialect(guard), cohere.routes(cohere.Cohere(house, guard), routes.INFER)),
-            (tei.dialect(guard), tei.routes(tei.Tei(house, guard), routes.READ, routes.INFER)),
-        ]
-    )
+    shown = openapi.OpenApi(guard)
+    tables = [
+        (elastic, routes.elastic(Elastic(house, guard))),
+        (elastic, routes.security(Security(accounts(house, guard), guard))),
+        (elastic, openapi.routes(shown, routes.READ)),
+        (openai.dialect(guard), openai.routes(openai.OpenAI(house, guard), routes.READ, routes.INFER)),
+        (cohere.dialect(guard), cohere.routes(cohere.Cohere(house, guard), routes.INFER)),
+        (tei.dialect(guard), tei.routes(tei.Tei(house, guard), routes.READ, routes.INFER)),
+    ]
+    shown.describe(tables, secured=isinstance(guard, Secured))
     http = house.config.http
     limits = Limits(body=http.max_body_mb << 20, body_idle=http.body_timeout, concurrent=http.max_concurrent)
-    return Application(router, limits=limits)
+    return Application(Router(tables), limits=limits)
 
 
 def accounts(house: House, guard: Guard) -> Accounts | None:
