@@ -6,6 +6,14 @@ import pytest
 
 from contract.house import Client, basic, secured
 from contract.model_server import running
+from inferd.security import passwords
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """argon2 with little memory, where its cost is not the point."""
+    if request.module.__name__ != "security.test_authentication":
+        monkeypatch.setattr(passwords, "MEMORY", 64)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,6 +15,8 @@ from inferd.errors import Rejected
 
 T = TypeVar("T")
 
+MEMORY = 19 * 1024
+"""KiB; with it OWASP's parameters for argon2id are complete."""
 WAITING = 256
 """Password checks that may wait at once; more are refused with 429."""
 
@@ -22,12 +25,13 @@ class Passwords:
     """Hashing costs tens of milliseconds and 19 MiB by design (OWASP's argon2id parameters), so two run at a time."""
 
     def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=MEMORY, parallelism=1)
         self._pool = ThreadPoolExecutor(
             max_workers=min(2, os.cpu_count() or 1), thread_name_prefix="password"
         )
         self._waiting = 0
-        self._decoy = self._hasher.hash(os.urandom(16).hex())
+        self._decoy = f"$argon2id$v=19$m={MEMORY},t=2,p=1${_random(16)}${_random(32)}"
+        """Costs what a real one costs, and no password has it."""
 
     async def hash(self, password: Secret) -> str:
         return await self._run(lambda: self._hasher.hash(_bytes(password)))
@@ -54,6 +58,10 @@ class Passwords:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _random(count: int) -> str:
+    return b64encode(os.urandom(count)).decode().rstrip("=")
 
 
 def _bytes(password: Secret) -> bytes:
