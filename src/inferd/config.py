@@ -6,13 +6,15 @@ Only this module reads the environment.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from inferd.core.secrets import Secret
 
@@ -21,115 +23,173 @@ class ConfigError(Exception):
     """A setting that cannot be used; the message names it and says what is expected."""
 
 
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Pause = Annotated[float, Meta(ge=0)]
+
+
 class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where and how to listen."""
 
     host: str = "127.0.0.1"
-    port: int = 9200
-    max_body_mb: int = 100
-    body_timeout: float = 60.0
-    """Seconds in which a request body must have arrived."""
-    drain: float = 20.0
+    """Address to listen on; ``0.0.0.0`` for every one of this machine."""
+    port: Port = 9200
+    """0 takes a free one, which is printed."""
+    max_body_mb: Positive = 100
+    """Largest request body, as sent and once decompressed; more is answered 413."""
+    body_timeout: Seconds = 60.0
+    """Longest wait in seconds for the next piece of a request body; later is answered 408."""
+    drain: Pause = 20.0
     """Seconds that requests in flight get when the server is told to stop."""
-    max_concurrent: int = 4096
+    max_concurrent: Positive = 4096
+    """Requests in flight; more are answered 429."""
 
 
 class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """HTTPS, and users by client certificate."""
+
     cert: str | None = None
+    """PEM file with the certificate and its chain; with one the server speaks HTTPS only. A new file is noticed."""
     key: str | None = None
+    """PEM file with its private key, where ``cert`` does not hold it."""
     client_ca: str | None = None
+    """PEM file with the authorities whose client certificates are accepted."""
     client_users: dict[str, str] = {}
     """Subject of a client certificate (RFC 4514 string or CN) to user name."""
 
 
 class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Credentials and the audit log."""
+
     enabled: bool = True
+    """Ask for credentials."""
     allow_open_network: bool = False
     """With security off: listen on an address that is not loopback all the same."""
     audit: bool = True
+    """Write the audit log: refused requests and every change."""
     audit_file: str | None = None
-    audit_max_mb: int = 64
-    audit_keep: int = 5
+    """Its file; none: ``audit.log`` in the data directory."""
+    audit_max_mb: Positive = 64
+    """Size at which it is rotated."""
+    audit_keep: Count = 5
+    """Rotated files that are kept."""
     audit_success: bool = False
     """Also one line for every request that was let in."""
-    cache_seconds: float = 60.0
+    cache_seconds: Pause = 60.0
+    """How long a password that was right is not hashed again."""
 
 
 class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where endpoints, users and keys are kept."""
+
     url: str | None = None
     """SQLAlchemy URL; none: SQLite under the data directory."""
 
 
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Local models."""
+
     dir: str | None = None
+    """Downloaded models; none: ``models`` in the data directory. Also ``INFERD_MODELS_DIR``."""
     aliases: dict[str, str] = {}
     """Which weights serve a name, over the defaults: ``.elser_model_2 = ".minilm-sparse"``."""
     repository: dict[str, str] = {}
     """Your own copy of a model's files: a hub repository or a directory, by model id."""
     offline: bool = False
+    """Never ask the hub."""
     mirror: str | None = None
-    engine: str = "openvino"
-    precision: str = "auto"
-    """auto, f32, bf16 or int8; auto is the fastest that keeps the promises of docs/models.md."""
-    queue_capacity: int = 1024
-    max_allocations: int = 0
+    """Address of a hub of your own. Also ``HF_ENDPOINT``."""
+    engine: Literal["openvino", "onnxruntime", "cuda"] = "openvino"
+    """What runs the models; the latter two need the extras of these names."""
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
+    """auto is the fastest that keeps the promises of docs/models.md."""
+    queue_capacity: Positive = 1024
+    """Requests that wait for one deployment; more are answered 429."""
+    max_allocations: Count = 0
     """Upper bound of allocations of one deployment; 0: the number of processors."""
-    idle_seconds: float = 900.0
+    idle_seconds: Seconds = 900.0
     """An adaptive deployment with nothing to do for so long gives its memory back."""
-    sparse_side: str = "both"
-    """Side of the bundled sparse encoder where the request does not say: both, document or query."""
+    sparse_side: Literal["both", "document", "query"] = "both"
+    """Side of the bundled sparse encoder where the request does not say."""
 
 
 class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Calls to providers."""
+
     proxy: str | None = None
+    """``http://``, ``https://`` or ``socks5://`` address of a proxy."""
     no_proxy: str = ""
     """Hosts that are reached without the proxy; default: ``NO_PROXY`` of the environment."""
     ca_certs: str | None = None
+    """PEM file with authorities to trust besides the system's."""
     client_cert: str | None = None
+    """PEM file with a certificate to show to providers."""
     client_key: str | None = None
-    connect_timeout: float = 5.0
-    read_timeout: float = 120.0
-    max_connections: int = 50
-    max_per_host: int = 20
-    max_response_mb: int = 50
+    """PEM file with its private key."""
+    connect_timeout: Seconds = 5.0
+    """Seconds to connect in."""
+    read_timeout: Seconds = 120.0
+    """Seconds between two pieces of an answer."""
+    max_connections: Positive = 50
+    """Connections to all providers together."""
+    max_per_host: Positive = 20
+    """Connections to one provider."""
+    max_response_mb: Positive = 50
+    """Largest answer that is read."""
     allow: tuple[str, ...] = ()
     """Link-local or metadata addresses (CIDR or host) that user-supplied URLs may reach after all."""
-    queue_capacity: int = 2000
+    queue_capacity: Positive = 2000
+    """Calls that wait for their rate limit or a connection; more are answered 429."""
     ambient_credentials: bool = True
     """AWS endpoints without keys of their own may use those of the place where this server runs."""
 
 
 class ServiceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One service."""
+
     base_url: str | None = None
+    """Scheme, host and port that calls of the service go to instead; the path is kept."""
     auth_base_url: str | None = None
     """The same for the address that the service fetches access tokens from."""
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What clients see."""
+
     version: str = "9.5.0"
     """What ``GET /`` says as ``version.number``."""
     cluster_name: str = "inferd"
+    """The same for ``cluster_name``."""
     node_name: str = "inferd"
+    """The same for ``name``."""
     sse_bom: bool = False
     """Write a byte-order mark before each event of a stream, as the reference does."""
     skip_validate: bool = False
     """``xpack.inference.skip_validate_and_start``: PUT makes no trial call and starts no model."""
-    stream_heartbeat: float = 0.0
+    stream_heartbeat: Pause = 0.0
     """Seconds between comment lines while a stream waits for its next event; 0: none (the contract's form)."""
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    level: str = "info"
-    format: str = "text"
-    """text or json."""
+    """Lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe line that is written."""
+    format: Literal["text", "json"] = "text"
+    """json: one object a line."""
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: str = ""
+    """Endpoints, keys and downloaded models; default: ``~/.local/share/inferd``."""
     secret_key: Secret | None = None
+    """The key that seals stored provider keys; none: the file ``secret.key`` in the data directory."""
     old_secret_key: Secret | None = None
     """The key before it: what was sealed with that opens too, and ``inferd rotate-secrets`` seals it anew."""
     elastic_password: Secret | None = None
+    """The superuser's password at the first start. Also ``ELASTIC_PASSWORD``; none: one is made and printed."""
     http: Http = field(default_factory=Http)
     tls: Tls = field(default_factory=Tls)
     security: Security = field(default_factory=Security)
@@ -140,7 +200,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api: Api = field(default_factory=Api)
     log: Log = field(default_factory=Log)
     environment: dict[str, Secret] = {}
-    """The variables that ambient cloud credentials are read from (AWS_…)."""
+    """The variables that ambient cloud credentials are read from (AWS_…); no setting."""
 
     def base_url(self, service: str) -> str | None:
         """Where calls of this service go instead of the provider's default address."""
@@ -169,6 +229,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 _PREFIX = "INFERD_"
+_NOT_SETTINGS = ("INFERD_CONFIG", "INFERD_URL", "INFERD_USER", "INFERD_API_KEY")
+"""Which file to read, and what ``inferd endpoints`` goes by."""
 _AMBIENT = ("AWS_",)
 _SHORT = {"models_dir": ("models", "dir")}
 """INFERD_MODELS_DIR is written without nesting by habit."""
@@ -200,11 +262,44 @@ def load(
         tree.setdefault("outbound", {}).setdefault("no_proxy", no_proxy)
     if env.get("HF_ENDPOINT"):
         tree.setdefault("models", {}).setdefault("mirror", env["HF_ENDPOINT"])
+    _check_names(tree, Config)
     tree["environment"] = {k: v for k, v in env.items() if k.startswith(_AMBIENT) or k == "HOME"}
     try:
         return msgspec.convert(tree, Config, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as bad:
-        raise ConfigError(f"configuration: {bad}") from None
+        raise ConfigError(_told(str(bad))) from None
+
+
+def _check_names(tree: Mapping[str, Any], kind: type[Struct], path: str = "") -> None:
+    """A setting that does not exist, with the one that may have been meant."""
+    known = {f.name: f.type for f in msgspec.structs.fields(kind) if f.name != "environment"}
+    for key, value in tree.items():
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"; did you mean [{path}{close[0]}]?" if close else ""
+            raise ConfigError(f"unknown setting [{path}{key}]{hint}")
+        below = known[key]
+        if isinstance(value, Mapping) and isinstance(below, type) and issubclass(below, Struct):
+            _check_names(value, below, f"{path}{key}.")
+
+
+def _told(fault: str) -> str:
+    """``Expected `int`, got `str` - at `$.http.port` `` as a sentence about ``http.port``."""
+    found = re.fullmatch(r"(.*?)(?: - at `\$\.(.*)`)?", fault, re.DOTALL)
+    if found is None or found[2] is None:
+        return f"configuration: {fault}"
+    allowed = _choices(found[2])
+    expected = f"one of [{', '.join(allowed)}]" if allowed else found[1]
+    return f"setting [{found[2]}]: {expected}"
+
+
+def _choices(path: str) -> tuple[str, ...]:
+    """What a setting may be, where that is a short list."""
+    kind: Any = Config
+    for name in path.split("."):
+        fields = msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, Struct) else ()
+        kind = next((f.type for f in fields if f.name == name), None)
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _decode(kind: type, value: Any) -> Any:
@@ -226,7 +321,7 @@ def _read_file(path: str) -> dict[str, Any]:
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in env.items():
-        if not name.upper().startswith(_PREFIX) or name.upper() == "INFERD_CONFIG":
+        if not name.upper().startswith(_PREFIX) or name.upper() in _NOT_SETTINGS:
             continue
         keys = tuple(name[len(_PREFIX) :].lower().split("__"))
         if len(keys) == 1:

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import errno
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -10,6 +12,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from inferd import __version__, services
@@ -22,7 +25,7 @@ from inferd.api.guard import Guard, Open, Secured
 from inferd.api.http import Application, Dialect, Limits, Router
 from inferd.api.security import Security
 from inferd.api.server import Options, Server, loop_factory
-from inferd.config import Config, ConfigError
+from inferd.config import Config, ConfigError, Tls
 from inferd.errors import InferdError
 from inferd.local.host import Host, HostOptions
 from inferd.local.lexicon import Lexicon
@@ -90,6 +93,8 @@ async def open_house(config: Config) -> AsyncIterator[House]:
 def prepare_data_dir(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"data directory {path}: that is a file") from None
     except OSError as bad:
         raise ConfigError(f"data directory {path}: {bad.strerror}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -149,18 +154,43 @@ def is_loopback(host: str) -> bool:
 
 
 def configure_logging(config: Config) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=config.log.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    if config.log.format == "json":
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=config.log.level.upper())
     logging.captureWarnings(True)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: ``@timestamp``, ``log.level``, ``log.logger``, ``message``, ``error.stack_trace``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "@timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "log.level": record.levelname.lower(),
+            "log.logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error.stack_trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def check_files(tls: Tls) -> None:
+    """Said before anything is started: which file of ``tls`` cannot be read."""
+    for name in ("cert", "key", "client_ca"):
+        path = getattr(tls, name)
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigError(f"setting [tls.{name}]: [{path}] is no file that this user may read")
 
 
 async def serve(config: Config) -> None:
     """Runs until a signal comes."""
     check_exposure(config)
+    check_files(config.tls)
     options = Options(
         host=config.http.host,
         port=config.http.port,
@@ -230,7 +260,18 @@ def run(config: Config) -> int:
     except (ConfigError, InferdError) as known:
         print(f"inferd: {getattr(known, 'reason', known)}", file=sys.stderr)
         return 1
-    except (OSError, ssl.SSLError) as bad:
-        print(f"inferd: {config.http.host}:{config.http.port}: {bad}", file=sys.stderr)
+    except ssl.SSLError as bad:
+        print(f"inferd: the files of [tls] cannot be used: {bad.reason or bad}", file=sys.stderr)
+        return 1
+    except OSError as bad:
+        print(f"inferd: {config.http.host}:{config.http.port}: {_why(bad)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _why(bad: OSError) -> str:
+    if bad.errno == errno.EADDRINUSE:
+        return "the address is in use; stop what listens there, or choose another --port"
+    if bad.errno == errno.EACCES:
+        return "this user may not listen there; ports below 1024 need root"
+    return bad.strerror or str(bad)

@@ -5,7 +5,7 @@ import http.client
 import os
 import ssl
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 
@@ -17,7 +17,7 @@ class Server:
 
     def __init__(self, url: str, user: str | None, api_key: str | None, ca_certs: str | None = None) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise InferdError(f"[{url}] is not an http or https address")
         self.parts = parts
         self.headers = {"Accept": "application/json"}
@@ -35,8 +35,7 @@ class Server:
         host, port = self.parts.hostname or "", self.parts.port
         connection: http.client.HTTPConnection
         if self.parts.scheme == "https":
-            context = ssl.create_default_context(cafile=self.ca_certs)
-            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._trust())
         else:
             connection = http.client.HTTPConnection(host, port or 80, timeout=timeout)
         try:
@@ -44,15 +43,32 @@ class Server:
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as bad:
-            raise InferdError(
-                f"no inferd at {self.parts.geturl()}: {bad}; is `inferd serve` running?"
-            ) from None
+            raise InferdError(f"no inferd at {self.parts.geturl()}: {_why(bad)}") from None
         finally:
             connection.close()
         value = _decode(body)
         if answer.status >= 300:
-            raise InferdError(_reason(value) or f"the server answered {answer.status}")
+            hint = "; name yourself with --user or --api-key" if answer.status == 401 else ""
+            raise InferdError((_reason(value) or f"the server answered {answer.status}") + hint)
+        if not isinstance(value, dict):
+            raise InferdError(f"what answers at {self.parts.geturl()} is no inferd")
         return value
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca_certs)
+        except OSError as bad:
+            raise InferdError(f"--ca-certs {self.ca_certs}: {bad.strerror}") from None
+
+
+def _why(bad: Exception) -> str:
+    if isinstance(bad, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({bad.verify_message}); name the authority with --ca-certs"
+    if isinstance(bad, ConnectionRefusedError):
+        return "nobody listens there; is `inferd serve` running?"
+    if isinstance(bad, http.client.HTTPException):
+        return "it does not speak HTTP; https:// perhaps?"
+    return getattr(bad, "strerror", None) or str(bad)
 
 
 def _decode(body: bytes) -> Any:
@@ -67,6 +83,13 @@ def _reason(value: Any) -> str | None:
     if isinstance(error, dict):
         return str(error.get("reason"))
     return error if isinstance(error, str) else None
+
+
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def segment(id: str) -> str:

@@ -35,7 +35,9 @@ def demo(
     ] = None,
     openai_key: Annotated[str | None, typer.Option(help="Its key.", envvar="OPENAI_API_KEY")] = None,
     openai_model: Annotated[str, typer.Option(help="Its model.", envvar="OPENAI_MODEL")] = "gpt-4o-mini",
-    no_security: Annotated[bool, typer.Option(help="Start the server without credentials.")] = False,
+    no_security: Annotated[
+        bool, typer.Option("--no-security", help="Start the server without credentials.")
+    ] = False,
 ) -> None:
     """Start a server on an embedded store, create endpoints, and ask for every kind of inference.
 

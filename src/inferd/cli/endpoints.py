@@ -31,7 +31,11 @@ def list_endpoints(
 ) -> None:
     """List the endpoints.
 
-    Example: inferd endpoints list --user elastic:changeme
+    Examples:
+
+      inferd endpoints list --user elastic:changeme
+
+      INFERD_API_KEY=… inferd endpoints list --url https://inference.example:9200 --ca-certs ca.pem --json
     """
     found = Server(url, user, api_key, ca_certs).call("GET", "/_inference/_all")["endpoints"]
     if json:
@@ -55,8 +59,9 @@ def show(
     user: User = None,
     api_key: ApiKey = None,
     ca_certs: Ca = None,
+    json: Json = False,
 ) -> None:
-    """Print one endpoint as JSON.
+    """Print one endpoint, as JSON with or without --json.
 
     Example: inferd endpoints show my-endpoint
     """
@@ -67,14 +72,20 @@ def show(
 @endpoints_app.command("delete")
 def delete(
     id: Annotated[str, typer.Argument(help="Inference id.")],
+    force: Annotated[bool, typer.Option("--force", help="Also one that every server has.")] = False,
     url: Url = _URL,
     user: User = None,
     api_key: ApiKey = None,
     ca_certs: Ca = None,
+    json: Json = False,
 ) -> None:
     """Delete one endpoint.
 
     Example: inferd endpoints delete my-endpoint
     """
-    Server(url, user, api_key, ca_certs).call("DELETE", f"/_inference/{segment(id)}")
-    print(f"deleted {id}")
+    query = "?force=true" if force else ""
+    answer = Server(url, user, api_key, ca_certs).call("DELETE", f"/_inference/{segment(id)}{query}")
+    if json:
+        _print(answer)
+    else:
+        print(f"deleted [{id}]")

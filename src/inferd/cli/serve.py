@@ -17,10 +17,15 @@ def serve(
         bool | None, typer.Option("--security/--no-security", help="Ask for credentials (the default).")
     ] = None,
     allow_open_network: Annotated[
-        bool, typer.Option(help="Without security: listen on more than this machine's own addresses.")
+        bool,
+        typer.Option(
+            "--allow-open-network", help="Without security: listen on more than this machine's own addresses."
+        ),
     ] = False,
 ) -> None:
     """Serve the inference API until SIGTERM or Ctrl-C.
+
+    At the first start the user [bold]elastic[/bold] is created; its password is printed once, or taken from ELASTIC_PASSWORD.
 
     Every setting is also a variable, INFERD_… with __ for nesting: INFERD_HTTP__PORT=9300,
     INFERD_SERVICES__OPENAI__BASE_URL=http://127.0.0.1:8000.
