@@ -189,6 +189,25 @@ def test_two_writers(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) > 5
 
 
+def test_rotated_by_another_process_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waited for the lock while somebody else rotated goes on in the new file."""
+    path = tmp_path / "audit.log"
+    log = opened(path, max_bytes=200)
+    log.note("x", n=0)
+    while not path.stat().st_size:
+        pass
+
+    def locked(file: int, operation: int) -> None:
+        path.rename(tmp_path / "audit.log.1")
+        path.write_text('{"n":"theirs"}\n')
+
+    monkeypatch.setattr(audit.fcntl, "flock", locked)
+    log.note("x" * 150, n=1)
+    log.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["audit.log", "audit.log.1"]
+    assert [line["n"] for line in lines(path)] == ["theirs", 1]
+
+
 def test_moved_away(tmp_path: Path) -> None:
     """An administrator may move the file: a new one is begun."""
     path = tmp_path / "audit.log"

@@ -397,6 +397,26 @@ async def test_has_privileges(es: AsyncElasticsearch) -> None:
     about = await es.security.has_privileges(user="ann", cluster=["monitor_inference", "all"])
     assert about["username"] == "ann"
     assert about["cluster"] == {"monitor_inference": True, "all": False}
+    for role, privilege, held in (
+        ("monitoring_user", "cluster:monitor/main", True),
+        ("inference_admin", "monitor_inference", True),
+        ("machine_learning_admin", "monitor_ml", True),
+        ("machine_learning_admin", "monitor_inference", False),
+        ("superuser", "manage_own_api_key", True),
+    ):
+        await es.security.put_user(username="ann", roles=[role])
+        assert (await ann.security.has_privileges(cluster=[privilege]))["has_all_requested"] is held, role
+    await es.security.put_role(name="m", cluster=["monitor"])
+    await es.security.put_user(username="ann", roles=["m"])
+    asked_by_name = {
+        "monitor_inference": True,
+        "monitor_ml": True,
+        "cluster:monitor/main": True,
+        "cluster:admin/xpack/inference/put": False,
+        "manage_inference": False,
+    }
+    implied = await ann.security.has_privileges(cluster=list(asked_by_name))
+    assert implied["cluster"] == asked_by_name
     many = [{"names": [str(n) for n in range(101)], "privileges": [str(n) for n in range(100)]}]
     assert "more than [10000]" in await refused(es.security.has_privileges(index=many))
     assert "at least one privilege" in await refused(es.security.has_privileges(body={}))

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from inferd.core.identities import ApiKey, User
-from inferd.security.privileges import closure
+from inferd.security.privileges import ACTIONS, closure
 
 LONGEST_PATTERN = 512
 """Characters of a pattern, and of what is compared with one: more never matches."""
@@ -56,6 +56,13 @@ class Grant(Struct, frozen=True):
         return not self.cluster.isdisjoint(privileges) or any(
             matches(pattern, action) for pattern in self.actions
         )
+
+    def has(self, name: str) -> bool:
+        """A privilege or an action, by its name."""
+        if "all" in self.cluster or name in self.cluster:
+            return True
+        patterns = [p for held in self.cluster for p in ACTIONS.get(held, ())]
+        return ":" in name and any(matches(pattern, name) for pattern in (*self.actions, *patterns))
 
     def allows_on(self, endpoint: str | None, privileges: Sequence[str]) -> bool:
         """By a grant that is limited to endpoints; None: on one of them at least."""
@@ -107,11 +114,7 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     def has(self, privilege: str) -> bool:
         """A cluster privilege, or an action by its name, held on everything."""
-        name = privilege.lower()
-        return bool(self.grants) and all(
-            "all" in g.cluster or name in g.cluster or (":" in name and g.allows(name, ()))
-            for g in self.grants
-        )
+        return bool(self.grants) and all(held.has(privilege.lower()) for held in self.grants)
 
     @property
     def shown(self) -> str:

@@ -22,6 +22,20 @@ _IMPLIES: Mapping[str, tuple[str, ...]] = {
 CLUSTER = tuple(sorted(_IMPLIES))
 """What ``_security/privilege/_builtin`` lists."""
 
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "all": ("*",),
+    "monitor": ("cluster:monitor/*",),
+    "monitor_inference": (
+        "cluster:monitor/xpack/inference*",
+        "cluster:monitor/xpack/ml/trained_models/deployment/infer",
+    ),
+    "manage_inference": ("cluster:admin/xpack/inference/*",),
+    "monitor_ml": ("cluster:monitor/xpack/ml/*",),
+    "manage_ml": ("cluster:admin/xpack/ml/*",),
+    "manage_security": ("cluster:admin/xpack/security/*",),
+}
+"""Which actions a privilege covers besides those of what it implies (api.md 12.4), for who asks about an action by name."""
+
 INFERENCE = ("manage_inference", "monitor_inference")
 """What may be granted on endpoints by pattern."""
 
