@@ -22,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+COMMAND = (sys.executable, "-m", "inferd")
 PASSWORD = "correct horse"
 _LISTENS = re.compile(r"listens on (https?)://([^\s]+):(\d+)")
 
@@ -47,7 +48,7 @@ class ServerProcess:
     def __init__(self, folder: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.file = folder / "server.log"
-        command = [sys.executable, "-m", "inferd", "serve", "--port", "0", "--data-dir", str(folder / "data")]
+        command = [*COMMAND, "serve", "--port", "0", "--data-dir", str(folder / "data")]
         with self.file.open("ab") as output:
             self._start = output.tell()
             self.process = subprocess.Popen(
@@ -125,6 +126,19 @@ def clean_environ(**more: str) -> dict[str, str]:
         k: v for k, v in os.environ.items() if not k.startswith(("INFERD_", "ELASTIC_", "OPENAI_", "AWS_"))
     }
     return {**kept, **more}
+
+
+def inferd(*arguments: str, timeout: float = 60, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The command line, to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=clean_environ(COLUMNS="100", NO_COLOR="1", **environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import typer
 from inferd.errors import InferdError
 
 if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
+    from elasticsearch import ApiError, Elasticsearch, TransportError
     from rich.console import Console
 
 SKY = "The sky above the port was the color of television tuned to a dead channel."
@@ -52,7 +52,7 @@ def demo(
       inferd demo --openai-url http://127.0.0.1:8080/v1/chat/completions --openai-model qwen
     """
     try:
-        from elasticsearch import Elasticsearch
+        from elasticsearch import ApiError, Elasticsearch, TransportError
     except ImportError:
         raise InferdError("the demo talks through the official client: pip install 'inferd[demo]'") from None
     from rich.console import Console
@@ -69,8 +69,24 @@ def demo(
                 f"{'open' if no_security else 'user [bold]elastic[/bold] with a generated password'}; "
                 f"client elasticsearch-py {_client_version()}\n"
             )
-            _show(client, console)
-            _complete(client, console, openai_url, openai_key, openai_model)
+            try:
+                _show(client, console)
+                _complete(client, console, openai_url, openai_key, openai_model)
+            except (ApiError, TransportError) as failed:
+                raise InferdError(_reason(failed)) from None
+            finally:
+                client.close()
+
+
+def _reason(failed: "ApiError | TransportError") -> str:
+    """The server's reason and what was behind it, in one line."""
+    body = getattr(failed, "body", None)
+    error = body.get("error") if isinstance(body, dict) else None
+    reasons = []
+    while isinstance(error, dict):
+        reasons.append(str(error.get("reason")))
+        error = error.get("caused_by")
+    return " Cause: ".join(reasons) or str(failed)
 
 
 def _client_version() -> str:
