@@ -91,7 +91,7 @@ def _operation(dialect: str, route: Route) -> Schema:
         },
     }
     if streams:
-        shown["responses"]["default"]["content"][_EVENTS] = {"schema": {"type": "string"}}
+        shown["responses"]["default"]["content"][_EVENTS] = {}
     if route.body != "none":
         shown["requestBody"] = {
             "required": route.body == "required",
@@ -120,13 +120,12 @@ def _query_parameters(dialect: str, route: Route) -> list[Schema]:
 def _response(words: str, schema: Schema, dialect: str, route: Route, *, streams: bool) -> Schema:
     if route.method == "HEAD" or schema is _EMPTY:
         return {"description": words}
-    text = {"schema": {"type": "string"}}
     if streams:
-        return {"description": words, "content": {_EVENTS: text}}
+        return {"description": words, "content": {_EVENTS: {}}}
     forms = _ELASTIC_JSON if dialect == "elastic" else (_JSON,)
     content = {form: {"schema": schema} for form in forms}
     if "stream" in _members(route):
-        content[_EVENTS] = text
+        content[_EVENTS] = {}
     return {"description": words, "content": content}
 
 
@@ -242,6 +241,12 @@ SCHEMAS: dict[str, Schema] = {
         completion=_list(_object(result=_STRING)),
         choices=_list(_ANY),
     ),
+    "Services": {
+        "anyOf": [
+            _list(_object(service=_STRING, name=_STRING, task_types=_list(_TASK), configurations=_ANY)),
+            {"type": "object", "maxProperties": 0, "description": "Everything was filtered away."},
+        ]
+    },
     "Deletion": _object(
         acknowledged=_FLAG, pipelines=_list(_STRING), indexes=_list(_STRING), error_message=_STRING
     ),
@@ -449,8 +454,8 @@ BODIES: dict[str, tuple[Schema, Schema]] = {
     "POST /_inference/{task}/{id}": _QUESTION,
     "POST /_inference/{id}/_stream": _QUESTION,
     "POST /_inference/{task}/{id}/_stream": _QUESTION,
-    "GET /_inference/_services": (_ANY, _list(_ANY)),
-    "GET /_inference/_services/{task}": (_ANY, _list(_ANY)),
+    "GET /_inference/_services": (_ANY, _ref("Services")),
+    "GET /_inference/_services/{task}": (_ANY, _ref("Services")),
     "GET /v1/models": (_ANY, _ref("OpenAIModels")),
     "GET /v1/models/{id}": (_ANY, _ref("OpenAIModel")),
     "POST /v1/embeddings": (_ref("OpenAIEmbeddingsRequest"), _ref("OpenAIEmbeddings")),
