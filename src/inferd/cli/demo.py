@@ -84,7 +84,8 @@ def _reason(failed: "ApiError | TransportError") -> str:
     error = body.get("error") if isinstance(body, dict) else None
     reasons = []
     while isinstance(error, dict):
-        reasons.append(str(error.get("reason")))
+        if (reason := str(error.get("reason"))) not in reasons:
+            reasons.append(reason)
         error = error.get("caused_by")
     return " Cause: ".join(reasons) or str(failed)
 
