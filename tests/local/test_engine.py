@@ -31,12 +31,12 @@ def test_both_engines_give_the_same_numbers(tmp_path: Path, head: Head) -> None:
     np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-def test_the_bundled_encoder_is_one_model_in_both_formats() -> None:
-    """model.xml and model.onnx over the same weights give the same token states."""
+def test_both_engines_read_the_bundled_encoder() -> None:
+    """The shipped graph gives the same token states in both."""
     ids = np.array([[101, 3712, 2682, 1996, 3417, 102]])
     one, other = run("openvino", BUNDLED / GRAPH, ids), run("onnxruntime", BUNDLED / GRAPH, ids)
     assert one.shape == (1, 6, 384)
-    np.testing.assert_allclose(one, other, atol=5e-3)
+    np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_token_types_reach_the_graph(tmp_path: Path) -> None:

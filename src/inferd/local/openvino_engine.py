@@ -1,7 +1,7 @@
 """OpenVINO on the processor: the default engine. https://docs.openvino.ai/
 
-A graph with an ``.xml`` beside its ``.onnx`` is read from there: its half-precision weights are then used from the
-mapped file, where those of an ``.onnx`` are first unpacked into memory.
+It reads ONNX, not its own format: constants marked there as compressed run through kernels whose sums depend on the
+batch's size, and the same text would not always give the same bits (docs/decisions/0023).
 """
 
 import sys
@@ -36,8 +36,7 @@ class OpenVino:
     ) -> "OpenVinoProgram":
         openvino = load()
         core = openvino.Core()
-        described = graph.with_suffix(".xml")
-        model = core.read_model(described if described.exists() else graph)
+        model = core.read_model(graph)
         if precision is Precision.INT8:
             _quantise(openvino, model)
         compiled = core.compile_model(
