@@ -80,8 +80,10 @@ def _check_update(draft: Draft, stored: Endpoint) -> None:
         draft.fault("[num_allocations] and [adaptive_allocations] can not be updated together")
     elif "num_allocations" in draft.given:
         draft.settings.pop("adaptive_allocations", None)
-    elif "adaptive_allocations" in draft.given and draft.settings["adaptive_allocations"].get("enabled"):
-        draft.settings.pop("num_allocations", None)
+    elif "adaptive_allocations" in draft.given:
+        adaptive = draft.settings.get("adaptive_allocations")
+        if adaptive is not None and adaptive.get("enabled", True):
+            draft.settings.pop("num_allocations", None)
 
 
 def _default(id: str, task: TaskType, model: str) -> Endpoint:
