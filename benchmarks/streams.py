@@ -2,10 +2,10 @@
 
     python -m benchmarks.streams [--rounds 3] [--seconds 2] [--clients 16]
 
-The provider is a mock in a process of its own that writes each stream as fast as it is read. It is read directly, through a
-floor (uvicorn and aiohttp, bytes passed on as they come, nothing looked at) and through an endpoint of the ``openai`` service with
-security on, in each dialect. First token: from the request to the first ``data:``. CPU is that of what stands in between. Ways alternate within
-a round; only ratios within one run count.
+The provider is a mock in a process of its own: ``at once`` it writes a whole stream, ``paced`` a chunk every 2 ms, as models do. It is read
+directly, through a floor (uvicorn and aiohttp, bytes passed on as they come, nothing looked at) and through an endpoint of the ``openai``
+service with security on, in each dialect. First token: from the request to the first ``data:``. CPU is that of what stands in between. Ways
+alternate within a round; only ratios within one run count.
 """
 
 import argparse
@@ -28,12 +28,14 @@ from typing import Any
 import aiohttp
 import uvicorn
 import uvloop
-from tests.serverprocess import started
+from tests.serverprocess import ServerProcess, started
 
 from benchmarks import machine
 from benchmarks.load import post
 
 CHUNKS = 200
+PACE = 0.002
+"""Seconds between two chunks."""
 MESSAGES = [{"role": "user", "content": "Tell me of the sky above the port."}]
 
 
@@ -54,13 +56,13 @@ def _event(value: Any) -> bytes:
     return b"%x\r\n%b\r\n" % (len(raw), raw)
 
 
-def _stream() -> bytes:
+def _stream() -> list[bytes]:
     made = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": f" word{n}"} for n in range(CHUNKS - 2)]
     events = [{**made, "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
     events.append({**made, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    return b"".join([*map(_event, events), _event("[DONE]"), b"0\r\n\r\n"])
+    return [*map(_event, events), _event("[DONE]") + b"0\r\n\r\n"]
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -86,10 +88,19 @@ class Provider(asyncio.Protocol):
         if not found or len(body) < length:
             return
         self._seen = b""
-        if b'"stream":true' in body:
-            self._transport.write(_HEAD + _STREAM)
+        if b'"stream":true' in body and head.startswith(b"POST /paced"):
+            self._transport.write(_HEAD)
+            self._go_on(iter(_STREAM))
+        elif b'"stream":true' in body:
+            self._transport.write(_HEAD + b"".join(_STREAM))
         else:
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(_WHOLE), _WHOLE))
+
+    def _go_on(self, chunks: Iterator[bytes]) -> None:
+        chunk = next(chunks, None)
+        if chunk is not None and not self._transport.is_closing():
+            self._transport.write(chunk)
+            asyncio.get_running_loop().call_later(PACE, self._go_on, chunks)
 
 
 async def provide() -> None:
@@ -108,7 +119,8 @@ def serve_floor(provider: int) -> None:
         nonlocal session
         session = session or aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         body = (await receive())["body"]
-        async with session.post(f"http://127.0.0.1:{provider}/", data=body) as reply:
+        url = f"http://127.0.0.1:{provider}{scope['path']}"
+        async with session.post(url, data=body) as reply:
             headers = [(b"content-type", b"text/event-stream")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async for piece in reply.content.iter_any():
@@ -118,10 +130,8 @@ def serve_floor(provider: int) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         print(bound.getsockname()[1], flush=True)
-        config = uvicorn.Config(
-            app, fd=bound.fileno(), loop="uvloop", lifespan="off", log_level="error", access_log=False
-        )
-        uvicorn.Server(config).run()
+        config = uvicorn.Config(app, loop="uvloop", lifespan="off", log_level="error", access_log=False)
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 # The readers
@@ -213,15 +223,15 @@ def child(*arguments: str) -> Iterator[tuple[int, int]]:
             process.terminate()
 
 
-def requests(key: str) -> dict[str, bytes]:
+def requests(key: str, kind: str) -> dict[str, bytes]:
     """What each dialect is asked."""
     bearer = {"Authorization": f"Bearer {key}"}
     typed = {"messages": MESSAGES}
-    spoken = {"model": "chat", "messages": MESSAGES, "stream": True}
+    spoken = {"model": f"{kind}-chat", "messages": MESSAGES, "stream": True}
     asked: dict[str, tuple[str, dict[str, Any]]] = {
-        "inferd, Elasticsearch, chat": ("/_inference/chat_completion/chat/_stream", typed),
+        "inferd, Elasticsearch, chat": (f"/_inference/chat_completion/{kind}-chat/_stream", typed),
         "inferd, Elasticsearch, completion": (
-            "/_inference/completion/complete/_stream",
+            f"/_inference/completion/{kind}-completion/_stream",
             {"input": MESSAGES[0]["content"]},
         ),
         "inferd, OpenAI": ("/v1/chat/completions", spoken),
@@ -230,7 +240,20 @@ def requests(key: str) -> dict[str, bytes]:
     return {name: post(path, json.dumps(body).encode(), **bearer) for name, (path, body) in asked.items()}
 
 
-def measure(rounds: int, seconds: float, clients: int) -> dict[str, Measured]:
+def create(server: ServerProcess, provider: int, kind: str) -> None:
+    settings = {
+        "api_key": "sk-benchmark",
+        "model_id": "m",
+        "url": f"http://127.0.0.1:{provider}/{kind}",
+        "rate_limit": {"requests_per_minute": 1_000_000_000},
+    }
+    for task, id in (("chat_completion", f"{kind}-chat"), ("completion", f"{kind}-completion")):
+        body = {"service": "openai", "service_settings": settings}
+        answer = server.ask("PUT", f"/_inference/{task}/{id}", body)
+        assert answer.status == 200, answer.body
+
+
+def measure(rounds: int, seconds: float, clients: int, kind: str) -> dict[str, Measured]:
     found: dict[str, list[Measured]] = defaultdict(list)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -238,23 +261,15 @@ def measure(rounds: int, seconds: float, clients: int) -> dict[str, Measured]:
         child("--floor", str(there)) as (floor, floor_pid),
         started(Path(folder)) as server,
     ):
-        settings = {
-            "api_key": "sk-benchmark",
-            "model_id": "m",
-            "url": f"http://127.0.0.1:{there}/v1/chat/completions",
-            "rate_limit": {"requests_per_minute": 1_000_000_000},
-        }
-        for task, id in (("chat_completion", "chat"), ("completion", "complete")):
-            body = {"service": "openai", "service_settings": settings}
-            answer = server.ask("PUT", f"/_inference/{task}/{id}", body)
-            assert answer.status == 200, answer.body
+        create(server, there, kind)
         key = server.ask("POST", "/_security/api_key", {"name": "benchmark"}).json["encoded"]
-        direct = post("/", json.dumps({"messages": MESSAGES, "stream": True}, separators=(",", ":")).encode())
+        asked = json.dumps({"messages": MESSAGES, "stream": True}, separators=(",", ":")).encode()
+        direct = post(f"/{kind}", asked)
         ways: list[tuple[str, int, Callable[[], float], bytes]] = [
             ("nothing", there, lambda: 0.0, direct),
             ("floor", floor, lambda: machine.cpu([floor_pid]), direct),
         ]
-        for name, request in requests(key).items():
+        for name, request in requests(key, kind).items():
             ways.append((name, server.port, lambda: machine.cpu([server.process.pid]), request))
         for _, port, _, request in ways:
             read(port, request, clients, seconds / 4)
@@ -305,8 +320,10 @@ def main() -> None:
     elif given.read:
         sys.stdout.buffer.write(pickle.dumps(uvloop.run(_read(*pickle.load(sys.stdin.buffer)))))
     else:
-        print(machine.facts(), end="\n\n")
-        print(table(measure(given.rounds, given.seconds, given.clients)))
+        print(machine.facts())
+        for kind, words in (("at-once", "At once"), ("paced", f"Paced, a chunk every {1000 * PACE:g} ms")):
+            print(f"\n{words}:\n")
+            print(table(measure(given.rounds, given.seconds, given.clients, kind)))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ DONE = "data: [DONE]\n\n"
 async def serving(
     folder: Path, *, local: bool = True, secure: bool = True, **more: Any
 ) -> AsyncIterator[Served]:
-    more = {"api": Api(stream_heartbeat=0.2), **more}
+    more = {"api": Api(stream_heartbeat=0.6), **more}
     config = Config(
         data_dir=str(folder),
         security=Security(enabled=secure),

@@ -299,7 +299,7 @@ async def test_a_reader_who_leaves(served: Served):
 
 async def test_heartbeats(v2: cohere.AsyncClientV2, served: Served):
     """A slow provider: the client waits, and sees none of the comments."""
-    served.answers(sse=[piece("Hello", "stop"), DONE], delay=0.5)
+    served.answers(sse=[piece("Hello", "stop"), DONE], delay=1.7)
     events: list[Any] = [event async for event in v2.chat_stream(model="chat", messages=ASK)]
     assert [e.type for e in events] == [
         "message-start",
@@ -312,7 +312,7 @@ async def test_heartbeats(v2: cohere.AsyncClientV2, served: Served):
 
 async def test_elasticsearchs_own_reader(served: Served):
     """Its ``cohere`` service reads v1's lines, and nothing between them."""
-    served.answers(sse=[piece("Hel"), piece("lo", "stop"), usage_piece(), DONE], delay=0.5)
+    served.answers(sse=[piece("Hel"), piece("lo", "stop"), usage_piece(), DONE], delay=1.7)
     body = {"model": "complete", "messages": ASK, "stream": True}
     answer = await served.post("/v2/chat", body, **{"Request-Source": "unspecified:elasticsearch"})
     assert [json.loads(line) for line in answer.text.splitlines()] == [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from served import DIALECT, application, connected, running, until
 
 from inferd.api import http
-from inferd.api.http import Application, Dialect, Limits, Request, Response, Route, Router, keep_alive
+from inferd.api.http import Application, Dialect, Limits, Request, Response, Route, Router
 from inferd.errors import IllegalArgument, StatusError
 
 
@@ -530,26 +530,52 @@ async def test_start_and_stop_hooks():
     assert calls == ["a", "b", "c", "d"]
 
 
-async def test_keep_alive_fills_silence_and_closes_its_source():
-    """A beat for each silence; the pieces in order; the source closed at the end and when abandoned."""
+async def test_heartbeats_fill_silence():
+    """Before the first piece and between two, never within one; the source is closed at the end and when its reader leaves."""
     closed = []
 
     async def source():
         try:
+            await asyncio.sleep(0.1)
             yield b"1"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             yield b"2"
+            yield b"3"
         finally:
             closed.append(True)
 
-    pieces = [piece async for piece in keep_alive(source(), 0.02, b":")]
-    assert [piece for piece in pieces if piece != b":"] == [b"1", b"2"]
-    assert b":" in pieces[1:-1]
-    abandoned = keep_alive(source(), 0.02, b":")
-    assert await anext(abandoned) == b"1"
-    assert await anext(abandoned) == b":"
-    await abandoned.aclose()
-    assert closed == [True, True]
+    async def handler(request):
+        return Response(source(), heartbeat=0.02, beat=b":")
+
+    app = application(route(handler, "GET"), limits=Limits(tick=0.01))
+    async with running(app) as server:
+        async with connected(server) as peer:
+            _, _, body = await peer.ask("GET", "/it")
+        assert body.replace(b":", b"") == b"123"
+        assert body.startswith(b"::")
+        assert b":" in body[body.index(b"1") : body.index(b"2")]
+        assert body.endswith(b"23")
+        async with connected(server) as peer:
+            await peer.send(b"GET /it HTTP/1.1\r\nHost: x\r\n\r\n")
+            await peer.reader.readuntil(b":")
+        await until(lambda: closed == [True, True])
+
+
+async def test_no_heartbeat_where_none_is_asked_for():
+    """A stream without one is silent, and its status waits for the first piece."""
+
+    async def source():
+        await asyncio.sleep(0.1)
+        raise StatusError(429, "slow down")
+        yield b""
+
+    async def handler(request):
+        return Response(source())
+
+    async with running(application(route(handler, "GET"), limits=Limits(tick=0.01))) as server:
+        async with connected(server) as peer:
+            status, _, _ = await peer.ask("GET", "/it")
+        assert status == 429
 
 
 @given(st.text(alphabet="gzip*;q=01., xdeflate", max_size=30))

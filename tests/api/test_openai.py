@@ -382,16 +382,16 @@ async def test_a_reader_who_leaves(client: AsyncOpenAI, served: Served):
 
 async def test_heartbeats_before_the_first_token(client: AsyncOpenAI, served: Served):
     """A slow provider: comments keep the connection, the client never sees them; a late failure is told in the stream."""
-    served.answers(sse=[piece("Hello", "stop"), DONE], delay=0.7)
+    served.answers(sse=[piece("Hello", "stop"), DONE], delay=1.7)
     body = {"model": "chat", "messages": ASK, "stream": True}
     async with served.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         assert answer.headers["x-accel-buffering"] == "no"
         raw = b"".join([piece async for piece in answer.aiter_raw()])
-    assert raw.startswith(b":\n\n:\n\n")
+    assert raw.startswith(b":\n\n")
     assert raw.endswith(b"data: [DONE]\n\n")
     stream = await client.chat.completions.create(**body)
     assert [chunk.choices[0].delta.content async for chunk in stream] == ["Hello"]
-    served.answers({"error": {"message": "no", "type": "t"}}, status=400, delay=0.5)
+    served.answers({"error": {"message": "no", "type": "t"}}, status=400, delay=1.2)
     stream = await client.chat.completions.create(**body)
     with pytest.raises(openai.APIError, match="no"):
         _ = [chunk async for chunk in stream]
@@ -400,7 +400,7 @@ async def test_heartbeats_before_the_first_token(client: AsyncOpenAI, served: Se
 async def test_a_reader_who_leaves_before_the_first_token(served: Served):
     """Before the head and after it, with heartbeats already coming: the provider's call ends."""
     body = {"model": "chat", "messages": ASK, "stream": True}
-    for seconds in (0.1, 0.6):
+    for seconds in (0.1, 1.0):
         served.answers(sse=[piece("x")], delay=30)
         served.fake.asked.clear()
         asking = asyncio.ensure_future(served.post("/v1/chat/completions", body))

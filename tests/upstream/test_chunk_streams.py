@@ -283,3 +283,34 @@ async def test_a_reader_of_its_own_errors(provider: Provider) -> None:
     with pytest.raises(UpstreamError) as caught:
         await provider.stream()
     assert (caught.value.status, caught.value.reason) == (429, "error: slow down")
+
+
+async def test_many_events_at_once_leave_others_their_turn(provider: Provider) -> None:
+    """A provider that sends hundreds of events in one piece does not keep the loop to itself."""
+    provider.fake.answer(chunks=(b"".join(event_bytes({"text": str(n)}) for n in range(320)),))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    stream = await provider.stream()
+    counting = asyncio.ensure_future(count())
+    assert await texts(stream) == [str(n) for n in range(320)]
+    counting.cancel()
+    assert turns >= 15
+
+
+async def test_what_came_together_is_there_together(provider: Provider) -> None:
+    """After one chunk those that came with it need no waiting; nothing comes twice, nothing is lost."""
+    provider.fake.answer(chunks=(b"".join(event_bytes({"text": str(n)}) for n in range(40)),))
+    found, most = [], 0
+    async with await provider.stream() as stream:
+        async for chunk in stream:
+            together = [chunk, *stream.waiting()]
+            most = max(most, len(together))
+            found += [each.choices[0].delta.content for each in together]
+    assert found == [str(n) for n in range(40)]
+    assert most > 1

@@ -1,6 +1,6 @@
 """Answering in pieces (api.md sections 7 and 8): chunks are pulled, so a slow reader slows the provider."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Protocol
 
 from inferd.actions.house import Deadline, House
@@ -19,6 +19,10 @@ class Chunks(Protocol):
     def __aiter__(self) -> AsyncIterator[Chunk]: ...
 
     def __anext__(self) -> Awaitable[Chunk]: ...
+
+    def waiting(self) -> Sequence[Chunk]:
+        """Chunks that are here already; they are taken. What came together is written together."""
+        ...
 
     def aclose(self) -> Awaitable[None]: ...
 

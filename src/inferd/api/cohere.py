@@ -536,7 +536,7 @@ async def _events(chunks: Chunks) -> AsyncGenerator[bytes, None]:
     message, begun = _Message(), False
     async with aclosing(chunks):
         async for chunk in chunks:
-            events = message.events(chunk)
+            events = [event for each in (chunk, *chunks.waiting()) for event in message.events(each)]
             if not begun:
                 begun = True
                 role = {"message": {"role": "assistant"}}
@@ -567,9 +567,10 @@ def _reads_lines(request: Request) -> bool:
 async def _lines(chunks: Chunks) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
         async for chunk in chunks:
-            for choice in chunk.choices:
-                if choice.delta.content:
-                    yield _line("text-generation", text=choice.delta.content)
+            texts = [c.delta.content for each in (chunk, *chunks.waiting()) for c in each.choices]
+            lines = [_line("text-generation", text=text) for text in texts if text]
+            if lines:
+                yield b"".join(lines)
     yield _line("stream-end", finish_reason="COMPLETE")
 
 

@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -303,10 +302,11 @@ def gzip(body: bytes) -> bytes:
 class Response:
     """What to send. ``body``: bytes, or an async generator whose first piece is awaited before the status is sent.
 
-    ``compress``: large bytes may be compressed for clients that accept it; a stream never is.
+    ``compress``: large bytes may be compressed for clients that accept it; a stream never is. ``heartbeat``: seconds of
+    silence after which ``beat`` is put between two pieces of a stream, before the first one too, to the tick; None: never.
     """
 
-    __slots__ = ("body", "compress", "content_type", "headers", "status")
+    __slots__ = ("beat", "body", "compress", "content_type", "headers", "heartbeat", "status")
 
     def __init__(
         self,
@@ -316,8 +316,12 @@ class Response:
         content_type: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         compress: bool = True,
+        heartbeat: float | None = None,
+        beat: bytes = b"",
     ) -> None:
         self.body = body
+        self.heartbeat = heartbeat
+        self.beat = beat
         self.compress = compress
         self.status = status
         self.content_type = content_type
@@ -598,14 +602,17 @@ class _Exchange:
 
     __slots__ = (
         "app",
+        "beating",
         "late",
         "left",
         "loop",
         "request",
         "send",
         "sending_since",
+        "silent_since",
         "started",
         "status",
+        "stream",
         "task",
         "watcher",
     )
@@ -618,6 +625,10 @@ class _Exchange:
         self.left = False
         self.status = 0
         self.sending_since = 0.0
+        self.silent_since = 0.0
+        """While a stream with heartbeats has nothing to send."""
+        self.stream: Response | None = None
+        self.beating: asyncio.Task[None] | None = None
         self.watcher: asyncio.Task[None] | None = None
         self.late = False
         task = asyncio.current_task()
@@ -689,17 +700,29 @@ class _Exchange:
         await self._start(response.status, headers)
         await self._write(b"" if self.request.method == "HEAD" else body, more=False)
 
-    async def _stream(self, response: Response, body: AsyncIterator[bytes]) -> None:
-        try:
-            first: bytes | None = await anext(body)
-        except StopAsyncIteration:
-            first = None
-        await self._start(response.status, self._headers(response))
-        if self.request.method != "HEAD" and first is not None:
-            await self._write(first, more=True)
-            async for piece in body:
-                await self._write(piece, more=True)
+    async def _stream(self, response: Response, body: AsyncGenerator[bytes, None]) -> None:
+        self.stream = response
+        piece = await self._next(body)
+        if not self.started:
+            await self._start(response.status, self._headers(response))
+        while piece is not None and self.request.method != "HEAD":
+            await self._write(piece, more=True)
+            piece = await self._next(body)
         await self._write(b"", more=False)
+
+    async def _next(self, body: AsyncGenerator[bytes, None]) -> bytes | None:
+        """The next piece, once no heartbeat is being written; None: there is no more."""
+        self.silent_since = self.loop.time()
+        piece = await anext(body, None)
+        self.silent_since = 0.0
+        if self.beating is not None:
+            await asyncio.wait((self.beating,))
+        return piece
+
+    async def _beat(self, response: Response) -> None:
+        if not self.started:
+            await self._start(response.status, self._headers(response))
+        await self._write(response.beat, more=True)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
@@ -727,7 +750,7 @@ class _Exchange:
         return headers
 
     def look(self) -> None:
-        """Has the client left, is it late, does it read."""
+        """Has the client left, is it late, does it read, does it wait for a heartbeat."""
         now = self.loop.time()
         if self.watcher is None and self.request.received:
             self.watcher = self.loop.create_task(self._leave())
@@ -737,6 +760,19 @@ class _Exchange:
         elif 0 < self.request.deadline < now and not self.late:
             self.late = True
             self.task.cancel()
+        elif self.silent_since and self.beating is None:
+            self._keep_alive(now)
+
+    def _keep_alive(self, now: float) -> None:
+        """A heartbeat, where the stream asked for one and was silent for long enough."""
+        every = self.stream.heartbeat if self.stream is not None else None
+        if self.stream is not None and every and now - self.silent_since >= every:
+            self.silent_since = now
+            self.beating = self.loop.create_task(self._beat(self.stream))
+            self.beating.add_done_callback(self._has_beaten)
+
+    def _has_beaten(self, beating: asyncio.Task[None]) -> None:
+        self.beating = None
 
     async def _leave(self) -> None:
         await self.request.gone()
@@ -756,23 +792,3 @@ def accepts_gzip(header: str | None) -> bool:
         if name.strip() in ("gzip", "x-gzip", "*"):
             return weight.replace(" ", "").rstrip("0").rstrip(".") not in ("q=", "q=0")
     return False
-
-
-async def keep_alive(
-    stream: AsyncGenerator[bytes, None], every: float, beat: bytes
-) -> AsyncGenerator[bytes, None]:
-    """The same stream with ``beat`` put in wherever it was silent for ``every`` seconds, from the start on."""
-    async with aclosing(stream):
-        while True:
-            piece = asyncio.ensure_future(anext(stream))
-            try:
-                while not (await asyncio.wait((piece,), timeout=every))[0]:
-                    yield beat
-            except BaseException:
-                piece.cancel()
-                await asyncio.wait((piece,))
-                raise
-            try:
-                yield piece.result()
-            except StopAsyncIteration:
-                return

@@ -384,10 +384,14 @@ async def _events(
     usage: ChatUsage | None = None
     async with aclosing(chunks):
         async for chunk in chunks:
-            usage = chunk.usage or usage
-            if chunk.choices:
-                shown = [form.choice(choice, False) for choice in chunk.choices]
-                yield _data({**head, "id": chunk.id or head["id"], "choices": shown})
+            events = []
+            for each in (chunk, *chunks.waiting()):
+                usage = each.usage or usage
+                if each.choices:
+                    shown = [form.choice(choice, False) for choice in each.choices]
+                    events.append(_data({**head, "id": each.id or head["id"], "choices": shown}))
+            if events:
+                yield b"".join(events)
     if with_usage and usage is not None:
         yield _data({**head, "choices": [], "usage": _usage(usage)})
     yield b"data: [DONE]\n\n"

@@ -5,12 +5,12 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from inferd.actions.stream import Chunks
-from inferd.api.http import Response, keep_alive
+from inferd.api.http import Response
 from inferd.core.results import Chunk
 from inferd.errors import InferdError, StatusError
 
@@ -50,6 +50,9 @@ class _Late:
     async def __anext__(self) -> Chunk:
         return await anext(aiter(await self._opening))
 
+    def waiting(self) -> Sequence[Chunk]:
+        return self._opening.result().waiting()
+
     async def aclose(self) -> None:
         self._opening.cancel()
         await asyncio.wait((self._opening,))
@@ -66,10 +69,9 @@ def stream(
 ) -> Response:
     """``tell`` renders a failure midway as the last event. ``heartbeat``: seconds of silence after which a comment is sent, from
     the first event's absence on; None or 0: never."""
-    told = _told(events, tell)
-    if heartbeat:
-        told = keep_alive(told, heartbeat, _BEAT)
-    return Response(told, content_type=content_type, headers=HEADERS)
+    return Response(
+        _told(events, tell), content_type=content_type, headers=HEADERS, heartbeat=heartbeat, beat=_BEAT
+    )
 
 
 async def _told(events: AsyncGenerator[bytes, None], tell: Tell) -> AsyncGenerator[bytes, None]:

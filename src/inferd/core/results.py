@@ -99,7 +99,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class CallDelta(Struct, frozen=True, kw_only=True):
+class CallDelta(Struct, frozen=True, kw_only=True, gc=False):
     """A piece of a tool call (or, in a whole answer, the call)."""
 
     index: int = 0
@@ -109,7 +109,7 @@ class CallDelta(Struct, frozen=True, kw_only=True):
     type: str | None = None
 
 
-class Delta(Struct, frozen=True, kw_only=True):
+class Delta(Struct, frozen=True, kw_only=True, gc=False):
     """A piece of the model's message."""
 
     content: str | None = None
@@ -120,7 +120,7 @@ class Delta(Struct, frozen=True, kw_only=True):
     reasoning_details: tuple[dict[str, Any], ...] | None = None
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class Choice(Struct, frozen=True, kw_only=True, gc=False):
     delta: Delta
     index: int = 0
     finish_reason: str | None = None
@@ -135,8 +135,11 @@ class ChatUsage(Struct, frozen=True, kw_only=True):
     reasoning_tokens: int | None = None
 
 
-class Chunk(Struct, frozen=True, kw_only=True):
-    """One step of a chat (api.md 7.4). A completion stream is made of the same chunks; only text is kept there."""
+class Chunk(Struct, frozen=True, kw_only=True, gc=False):
+    """One step of a chat (api.md 7.4). A completion stream is made of the same chunks; only text is kept there.
+
+    There are many of them and nothing in them refers back: the garbage collector need not know of them.
+    """
 
     id: str
     choices: tuple[Choice, ...] = ()

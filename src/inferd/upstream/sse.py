@@ -69,28 +69,35 @@ class Sse:
     def _events(self, lines: list[bytes]) -> list[Event]:
         events = []
         for line in lines:
-            if line:
+            if line.startswith(b"data: "):  # nearly all of them
+                self._add(line[6:])
+            elif line:
                 self._field(line)
             else:
                 if self._data:
-                    events.append(
-                        Event(
-                            data=b"\n".join(self._data).decode("utf-8", "replace"),
-                            name=self._name.decode("utf-8", "replace"),
-                        )
-                    )
-                    self._data, self._size = [], 0
+                    events.append(self._event())
                 self._name = b""
         return events
+
+    def _event(self) -> Event:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data, self._size = [], 0
+        return Event(
+            data=data.decode("utf-8", "replace"),
+            name=self._name.decode("utf-8", "replace") if self._name else "",
+        )
 
     def _field(self, line: bytes) -> None:
         # Elasticsearch writes a byte-order mark before every event, the specification allows one at the start.
         name, _, value = line.removeprefix(_BOM).partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._data.append(value)
-            self._size += len(value)
-            if self._size > MAX_EVENT:
-                raise BadReply(f"An event of the stream is longer than [{MAX_EVENT}] bytes")
+            self._add(value)
         elif name == b"event":
             self._name = value
+
+    def _add(self, value: bytes) -> None:
+        self._data.append(value)
+        self._size += len(value)
+        if self._size > MAX_EVENT:
+            raise BadReply(f"An event of the stream is longer than [{MAX_EVENT}] bytes")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import msgspec
@@ -27,6 +27,8 @@ UNREADABLE = (
 )
 """What reading a provider's bytes may raise: they are not ours, so a wrong type in them is their fault, not a bug."""
 
+_TURN = 16
+"""Events of one read that are worked on before others get their turn: a provider may send hundreds at once."""
 _AFTER_DONE = 0.05
 """Seconds given to the end of a finished stream, so that its connection can be used again."""
 
@@ -41,8 +43,12 @@ class ChunkStream(AsyncIterator[Chunk]):
         self._read = errand.call.chunks(ask)
         self._told = errand.call.fault or errand.service.fault or faults.openai_fault
         self._framer = framer(errand.call.framing)
+        self._events: Iterator[Event] = iter(())
         self._ready: deque[Chunk] = deque()
         self._failure: Exception | None = None
+        self._more = False
+        """Events of the last read may be left."""
+        self._eof = False
         self._framed = False
         self._started = False
         self._done = False
@@ -67,6 +73,12 @@ class ChunkStream(AsyncIterator[Chunk]):
             raise _cut_off(failure)
         raise failure
 
+    def waiting(self) -> list[Chunk]:
+        """Chunks that are here already; they are taken."""
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
     async def aclose(self) -> None:
         """End the provider's call; nothing more comes."""
         self._ready.clear()
@@ -83,11 +95,7 @@ class ChunkStream(AsyncIterator[Chunk]):
         """Read until there is a chunk, a failure or the end."""
         try:
             while not self._ready and not self._done:
-                data = await self._response.content.readany()
-                self.received += len(data)
-                last = self._take(data)
-                if last or not data:
-                    await self._end()
+                await self._step()
         except (aiohttp.ClientError, OSError) as failure:
             self._finish(described(failure))
         except (InferdError, BadReply) as failure:
@@ -96,17 +104,33 @@ class ChunkStream(AsyncIterator[Chunk]):
             self._finish()
             raise
 
-    def _take(self, data: bytes) -> bool:
-        """The chunks of these bytes (none: the stream's end); True when the provider said that it is done."""
-        for event in self._framer.feed(data) if data else self._framer.end():
+    async def _step(self) -> None:
+        """A turn's worth of what was read; or read."""
+        if self._more:
+            self._more = False
+            await asyncio.sleep(0)
+        else:
+            data = await self._response.content.readany()
+            self.received += len(data)
+            self._events = iter(self._framer.feed(data) if data else self._framer.end())
+            self._eof = not data
+        if self._take():
+            await self._end()
+
+    def _take(self) -> bool:
+        """The chunks of the next events; True when the stream is at its end: its last event, or no more bytes."""
+        for count, event in enumerate(self._events, 1):
             self._framed = True
             if self._framer.is_last(event):
                 return True
             self._ready.extend(self._chunks(event))
             self._started = self._started or bool(self._ready)
-        if not data and self.received and not self._framed:
+            if count == _TURN:
+                self._more = True
+                return False
+        if self._eof and self.received and not self._framed:
             raise BadReply("The response is not a stream of events")
-        return False
+        return self._eof
 
     def _chunks(self, event: Event) -> list[Chunk]:
         if event.name == "error" and not event.failed and not self._errand.call.reads_errors:

@@ -361,10 +361,70 @@ def answer(ask: Ask, reply: Reply) -> Result:
     )
 
 
+class _PlainDelta(Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+    role: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: None = None
+    reasoning_details: None = None
+
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    index: int
+    finish_reason: str | None = None
+
+
+class _PlainChunk(Struct, gc=False):
+    """What nearly every chunk is, read in one pass: text, no tools, no usage. Others are read member by member."""
+
+    id: str
+    choices: list[_PlainChoice]
+    model: str | None = None
+    usage: None = None
+
+    def chunk(self) -> Chunk:
+        found = tuple(
+            Choice(
+                delta=Delta(
+                    content=c.delta.content,
+                    refusal=c.delta.refusal,
+                    role=c.delta.role,
+                    reasoning=c.delta.reasoning or c.delta.reasoning_content,
+                ),
+                index=c.index,
+                finish_reason=c.finish_reason,
+            )
+            for c in self.choices
+        )
+        return Chunk(id=self.id, choices=found, model=self.model)
+
+    def text_chunk(self) -> Chunk:
+        found = tuple(
+            Choice(delta=Delta(content=c.delta.content), finish_reason=c.finish_reason) for c in self.choices
+        )
+        return Chunk(id=self.id, choices=found, model=self.model)
+
+
+_plain = msgspec.json.Decoder(_PlainChunk)
+
+
+def _plain_chunk(event: Event) -> _PlainChunk | None:
+    try:
+        return _plain.decode(event.data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
 def chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
     """Reads one stream: each ``data`` is a chunk; ``id``, ``choices``, ``delta`` and ``index`` must be there."""
 
     def read(event: Event) -> Iterable[Chunk]:
+        plain = _plain_chunk(event)
+        if plain is not None:
+            return (plain.chunk(),)
         body = decode_object(event.data.encode("utf-8", "surrogatepass"))
         for key in ("id", "choices"):
             if body.get(key) is None:
@@ -380,6 +440,9 @@ def lenient_chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
     """For completion streams: only ``choices[].delta.content`` matters."""
 
     def read(event: Event) -> Iterable[Chunk]:
+        plain = _plain_chunk(event)
+        if plain is not None:
+            return (plain.text_chunk(),)
         body = decode_object(event.data.encode("utf-8", "surrogatepass"))
         raw = body.get("choices")
         if not isinstance(raw, list):

@@ -82,9 +82,9 @@ def _stream(chunks: Chunks, data: Data, shape: Envelope, options: Options) -> Re
 async def _events(chunks: Chunks, data: Data, bom: bool) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
         async for chunk in chunks:
-            event = data(chunk)
-            if event is not None:
-                yield frame(event, bom=bom)
+            events = [event for each in (chunk, *chunks.waiting()) if (event := data(each)) is not None]
+            if events:
+                yield b"".join([frame(event, bom=bom) for event in events])
     yield _done(bom)
 
 
