@@ -34,7 +34,7 @@ fix: .venv/.dev
 	$(BIN)/ruff check --fix
 
 integration: .venv/.dev
-	bash integration/run
+	bash integration/run $(ARGS)
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
