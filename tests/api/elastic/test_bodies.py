@@ -450,7 +450,7 @@ def test_hostile_bodies(body, task):
 
 
 json_value = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6)
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6)
     | st.sampled_from(["search", "user", "text", "image_url", "auto", "function"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
