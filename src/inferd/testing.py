@@ -162,7 +162,10 @@ class FakeUpstream:
         try:
             done, _ = await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
             if work in done:
-                return work.result()
+                try:
+                    return work.result()
+                except ConnectionError:
+                    pass
             self.left.set()
             return False
         finally:

@@ -177,10 +177,11 @@ async def test_other_databases_are_refused(url: str, words: str) -> None:
 async def test_a_failed_start_ends_its_thread(open_store: Open, home: Path) -> None:
     """Nothing is left running."""
     (home / "inferd.db").mkdir(parents=True)
+    before = set(threading.enumerate())
     for _ in range(3):
         with pytest.raises(StorageError):
             await open_store()
-    for thread in threading.enumerate():
-        if thread.name == "inferd-store":
-            thread.join(1)
-    assert not [thread for thread in threading.enumerate() if thread.name == "inferd-store"]
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in left)
