@@ -1,12 +1,16 @@
 """TLS and client certificates."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import elastic_transport
 import pytest
+from cryptography.hazmat.primitives import serialization
 from elastic_transport import TlsError
 from elasticsearch import AsyncElasticsearch, AuthenticationException, AuthorizationException
 
@@ -74,6 +78,69 @@ async def test_challenges(tls: tuple[Client, str], authority: Authority) -> None
         'Bearer realm="security"',
         "ApiKey",
     ]
+
+
+async def test_ciphers(tls: tuple[Client, str], authority: Authority) -> None:
+    """A client of TLS 1.2 that takes nothing but authenticated ciphers connects; one without ends at the handshake."""
+    parts = urlsplit(tls[1])
+    context = ssl.create_default_context(cafile=authority.file)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM")
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+    assert "GCM" in writer.get_extra_info("cipher")[0]
+    writer.close()
+    await writer.wait_closed()
+    context.set_ciphers("ECDHE-ECDSA-AES256-SHA")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+
+
+async def test_a_pair_that_does_not_fit(
+    root: Client, authority: Authority, tmp_path: Path, caplog: Any
+) -> None:
+    """A renewal comes as two files, one after the other: in between the old pair serves, also when the key never fits."""
+    cert, key = (Path(file) for file in authority.issue(name(("CN", "server"))))
+    fresh_cert, fresh_key = (Path(file) for file in authority.issue(name(("CN", "renewed"))))
+    context = ssl.create_default_context(cafile=authority.file)
+    caplog.set_level("INFO", "inferd.server")
+    async with listening(root, cert=str(cert), key=str(key), certificate_check=0.02) as url:
+        parts = urlsplit(url)
+
+        async def subject() -> str:
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+            found = writer.get_extra_info("peercert")["subject"][0][0][1]
+            writer.close()
+            await writer.wait_closed()
+            return str(found)
+
+        old = key.read_bytes()
+        for cert_file, key_file, served in (
+            (fresh_cert.read_bytes(), old, "server"),
+            (fresh_cert.read_bytes(), b"half a key", "server"),
+            (fresh_cert.read_bytes(), fresh_key.read_bytes(), "renewed"),
+        ):
+            caplog.clear()
+            cert.write_bytes(cert_file)
+            key.write_bytes(key_file)
+            while not any(record.name == "inferd.server" for record in caplog.records):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert await subject() == served
+
+
+async def test_no_passphrase_is_asked_for(authority: Authority, root: Client, tmp_path: Path) -> None:
+    """A key under a passphrase is refused at the start: nobody sits at the terminal."""
+    cert, key = authority.issue(name(("CN", "server")))
+    loaded = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    sealed = loaded.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+    Path(key).write_bytes(sealed)
+    with pytest.raises(ssl.SSLError):
+        async with listening(root, cert=cert, key=key):
+            pass
 
 
 async def test_client_certificates(tls: tuple[Client, str], authority: Authority) -> None:

@@ -257,10 +257,20 @@ class Server:
             if now != seen:
                 seen = now
                 try:
-                    await asyncio.to_thread(context.load_cert_chain, options.cert, options.key)
+                    await asyncio.to_thread(_load, context, options.cert, options.key)
                     log.info("the TLS certificate was read again")
                 except (OSError, ssl.SSLError) as error:
                     log.error("the new TLS certificate cannot be used, the old one stays: %s", error)
+
+
+def _load(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    """Tried on a context of its own first: a pair that does not fit would leave this one without a key."""
+    for taking in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+        taking.load_cert_chain(cert, key, lambda: _NO_PASSPHRASE)
+
+
+_NO_PASSPHRASE = "none"
+"""Given for keys that want one, so that OpenSSL does not ask at the terminal and wait."""
 
 
 def _stamp(options: Options) -> tuple[int, ...]:
@@ -291,8 +301,10 @@ def _config(app: Application, options: Options) -> uvicorn.Config:
         backlog=options.backlog,
         ssl_certfile=options.cert,
         ssl_keyfile=options.key,
+        ssl_keyfile_password=_NO_PASSPHRASE,
         ssl_ca_certs=options.client_ca,
         ssl_cert_reqs=ssl.CERT_OPTIONAL if options.client_ca else ssl.CERT_NONE,
+        ssl_ciphers="",  # Python's own choice; uvicorn's leaves TLS 1.2 nothing but CBC with SHA-1
     )
     config.load()
     return config
