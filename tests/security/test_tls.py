@@ -122,7 +122,7 @@ async def test_a_pair_that_does_not_fit(
             caplog.clear()
             cert.write_bytes(cert_file)
             key.write_bytes(key_file)
-            while not any(record.name == "inferd.server" for record in caplog.records):
+            while not any(record.name == "inferd.server" for record in caplog.records):  # noqa: ASYNC110 - nothing else tells of it
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             assert await subject() == served
@@ -130,16 +130,16 @@ async def test_a_pair_that_does_not_fit(
 
 async def test_no_passphrase_is_asked_for(authority: Authority, root: Client, tmp_path: Path) -> None:
     """A key under a passphrase is refused at the start: nobody sits at the terminal."""
-    cert, key = authority.issue(name(("CN", "server")))
-    loaded = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    cert, key = (Path(file) for file in authority.issue(name(("CN", "server"))))
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
     sealed = loaded.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"passphrase"),
     )
-    Path(key).write_bytes(sealed)
+    key.write_bytes(sealed)
     with pytest.raises(ssl.SSLError):
-        async with listening(root, cert=cert, key=key):
+        async with listening(root, cert=str(cert), key=str(key)):
             pass
 
 

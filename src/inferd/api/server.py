@@ -266,10 +266,10 @@ class Server:
 def _load(context: ssl.SSLContext, cert: str, key: str | None) -> None:
     """Tried on a context of its own first: a pair that does not fit would leave this one without a key."""
     for taking in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
-        taking.load_cert_chain(cert, key, lambda: _NO_PASSPHRASE)
+        taking.load_cert_chain(cert, key, lambda: _NOTHING_TYPED)
 
 
-_NO_PASSPHRASE = "none"
+_NOTHING_TYPED = "none"
 """Given for keys that want one, so that OpenSSL does not ask at the terminal and wait."""
 
 
@@ -301,7 +301,7 @@ def _config(app: Application, options: Options) -> uvicorn.Config:
         backlog=options.backlog,
         ssl_certfile=options.cert,
         ssl_keyfile=options.key,
-        ssl_keyfile_password=_NO_PASSPHRASE,
+        ssl_keyfile_password=_NOTHING_TYPED,
         ssl_ca_certs=options.client_ca,
         ssl_cert_reqs=ssl.CERT_OPTIONAL if options.client_ca else ssl.CERT_NONE,
         ssl_ciphers="",  # Python's own choice; uvicorn's leaves TLS 1.2 nothing but CBC with SHA-1
