@@ -162,6 +162,7 @@ async def test_every_token_of_a_ranking_is_counted(served: Served, query: str, t
         await asked(served, "/v1/rerank", body),
         await asked(served, "/v2/rerank", body),
         await asked(served, "/tei/rank/rerank", {"query": query, "texts": texts}),
+        await asked(served, "/_inference/rerank/rank/_stream", {"query": query, "input": texts}),
     ]
     told = [usage(answer) for answer in answers]
     assert all(other == told[0] for other in told)

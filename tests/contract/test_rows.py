@@ -374,6 +374,16 @@ async def test_errors_of_the_transport(full: Client, subtests: Any) -> None:
             assert (answer.status, answer.json) == (status, body)
 
 
+@pytest.mark.parametrize("query", ["pretty=maybe", "human=1", "error_trace=no", "filter_path=" + "a," * 300])
+async def test_a_faulty_parameter_of_every_route_changes_nothing(full: Client, query: str) -> None:
+    """1.2: parameters are parsed before the action."""
+    for request in (("PUT", f"{NEW}?{query}", put_body("S1")), ("DELETE", f"/_inference/sparse?{query}")):
+        answer = await full(*request)
+        assert (answer.status, answer.json["error"]["type"]) == (400, ILLEGAL)
+    assert (await full("GET", "/_inference/new")).status == 404
+    assert (await full("GET", "/_inference/sparse")).status == 200
+
+
 async def test_options_and_head(full: Client) -> None:
     """1.4: OPTIONS on a known path tells the methods; HEAD is only for the root, elsewhere 405 without a body."""
     told = await full("OPTIONS", "/_inference/dense")

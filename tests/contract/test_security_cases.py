@@ -116,6 +116,23 @@ class TestForbidden:
             "action is granted by the cluster privileges [monitor,manage,all]"
         )
 
+    @pytest.mark.parametrize("path", ["completion/comp", "chat_completion/chat", "chat"])
+    async def test_streams(self, root: Client, path: str) -> None:
+        """An error event in the standard envelope, for chat completion too (7.5)."""
+        await create_endpoints(root)
+        answer = await (await user(root, "u"))("POST", f"/_inference/{path}/_stream", {"input": "a"})
+        assert answer.status == 403
+        assert answer.events == [
+            (
+                "error",
+                forbidden(
+                    "action [cluster:monitor/xpack/inference/post] is unauthorized for user [u] with effective roles [], "
+                    "this action is granted by the cluster privileges "
+                    "[monitor_inference,manage_inference,monitor,manage,all]"
+                ),
+            )
+        ]
+
     async def test_unknown_roles_are_named(self, root: Client) -> None:
         """Roles sorted, without blanks; assigned ones that do not exist are told apart."""
         reader = await user(root, "u", "viewer", "gone", "inference_user", "also-gone")

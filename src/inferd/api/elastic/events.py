@@ -3,7 +3,7 @@
 Events are pulled: a reader who is slow slows the provider, one who leaves closes the stream of chunks.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from inferd.actions.stream import Chunks
 from inferd.api import sse
-from inferd.api.elastic.problems import chat_envelope, envelope, headers
+from inferd.api.elastic.problems import chat_envelope, envelope
+from inferd.api.elastic.problems import headers as error_headers
 from inferd.api.elastic.render import chat_chunk, encode
 from inferd.api.http import Response
 from inferd.core.results import Chunk
@@ -45,23 +46,23 @@ def chat(chunks: Chunks, options: Options = PLAIN) -> Response:
     return _stream(chunks, _chat_data, chat_envelope, options)
 
 
-def whole(body: bytes, options: Options = PLAIN) -> Response:
+def whole(body: bytes, options: Options = PLAIN, *, headers: Sequence[tuple[str, str]] = ()) -> Response:
     """A complete body as the only event: what a stream request gets from a service that answered at once."""
-    return _response(frame(body, bom=options.bom) + _done(options.bom))
+    return _response(frame(body, bom=options.bom) + _done(options.bom), more=headers)
 
 
 def failure(error: InferdError, *, chat: bool, options: Options = PLAIN) -> Response:
     """A failure before the stream exists: its own status, one error event."""
     event = _error_event(error, chat_envelope if chat else envelope, options.bom)
-    return _response(event, status=error.status, more=headers(error))
+    return _response(event, status=error.status, more=error_headers(error))
 
 
-def _response(body: bytes, *, status: int = 200, more: list[tuple[str, str]] | None = None) -> Response:
+def _response(body: bytes, *, status: int = 200, more: Sequence[tuple[str, str]] = ()) -> Response:
     return Response(
         body,
         status=status,
         content_type="text/event-stream",
-        headers=[*sse.HEADERS, *(more or ())],
+        headers=[*sse.HEADERS, *more],
         compress=False,
     )
 

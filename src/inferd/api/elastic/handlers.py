@@ -178,14 +178,16 @@ class Elastic:
         params.duration("timeout")
         params.finish()
         id = request.path_params["id"]
-        chat = self._is_chat(task, id)
         try:
             self.guard.authorise(request, id)
+        except InferdError as error:
+            return events.failure(error, chat=False, options=self._options())
+        try:
             return await self._stream(request, params, task, id)
         except NotRouted:
             raise
         except InferdError as error:
-            return events.failure(error, chat=chat, options=self._options())
+            return events.failure(error, chat=self._is_chat(task, id), options=self._options())
 
     async def _stream(self, request: Request, params: Params, task: TaskType, id: str) -> Response:
         endpoint, inputs, task_settings = await self._question(request, task, id)
@@ -194,7 +196,8 @@ class Elastic:
         infer.check_task(endpoint, task)
         if endpoint.task in (TaskType.RERANK, TaskType.EMBEDDING):
             result = await infer.infer(self.house, endpoint, task, inputs, task_settings, deadline)
-            return events.whole(await render.result(result, endpoint.task, endpoint.id), self._options())
+            content = await render.result(result, endpoint.task, endpoint.id)
+            return events.whole(content, self._options(), headers=render.facts(result, self.version))
         if endpoint.task not in CHATS or call.chunks is None:
             stream.check_streams(service, endpoint, task)
         opening = stream.stream(self.house, endpoint, task, inputs, task_settings, deadline)

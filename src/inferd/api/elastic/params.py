@@ -89,10 +89,11 @@ class Params:
         return parse_duration(name, self._values[name] or "") if name in self._values else None
 
     def finish(self) -> None:
-        """Refuse what nobody asked for: unrecognised parameters, then a body where none is read.
+        """Refuse faulty parameters of every route, unrecognised ones, then a body where none is read.
 
         Call it after the route's own parameters were parsed (api.md 1.2, step 5).
         """
+        common(self._request)
         route = self._request.route
         known = COMMON | route.params if route is not None else COMMON
         if self._values and not known.issuperset(self._values):
