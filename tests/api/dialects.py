@@ -132,9 +132,10 @@ async def make_endpoints(served: Served, local: bool) -> None:
     for id, (task, model) in LOCAL.items() if local else ():
         settings = {"model_id": model, "num_allocations": 1, "num_threads": 1}
         await put(served.http, task, id, "elasticsearch", settings)
-    served.answers(WHOLE)
     settings = {"url": served.fake.url + CHAT, "model_id": "m", "api_key": "provider-key"}
+    served.answers(sse=[piece("x"), DONE])
     await put(served.http, "chat_completion", "chat", "openai", settings)
+    served.answers(WHOLE)
     await put(served.http, "completion", "complete", "openai", settings)
 
 

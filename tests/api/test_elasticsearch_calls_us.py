@@ -39,7 +39,7 @@ async def cluster(served: Served, tmp_path_factory) -> AsyncIterator[httpx.Async
     for id, name in NAMES.items():
         task, model = LOCAL[id]
         await put(served.http, task, name, "elasticsearch", {"model_id": model, "deployment_id": id})
-    served.answers(WHOLE)
+    served.answers(sse=[piece("x"), DONE])
     await put(served.http, "chat_completion", "my-chat", "openai", chat_settings(served))
     ((_, path, body),) = [block for block in BLOCKS if block[0] == "POST"]
     made = await served.post(f"/{path}", json.loads(body))
@@ -48,6 +48,10 @@ async def cluster(served: Served, tmp_path_factory) -> AsyncIterator[httpx.Async
             filled = body.replace("https://inferd:9200", served.url).replace(
                 "<encoded>", made.json()["encoded"]
             )
+            if "/chat_completion/" in path:
+                served.answers(sse=[piece("x"), DONE])
+            else:
+                served.answers(WHOLE)
             answer = await second.http.put(f"/{path}", json=json.loads(filled))
             assert answer.status_code == 200, answer.text
         yield second.http

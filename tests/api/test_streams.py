@@ -77,10 +77,14 @@ async def endless(served: Served) -> AsyncIterator[Endless]:
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{CHAT}"
     stored = served.house.store.get("chat")
     assert stored is not None
-    for id, task in (("endless-chat", "chat_completion"), ("endless-complete", "completion")):
+    whole = {"id": "i", "choices": [{"index": 0, "message": {"content": "x"}}]}
+    for id, task, answer in (
+        ("endless-chat", "chat_completion", {"sse": [piece("x"), DONE]}),
+        ("endless-complete", "completion", {"json": whole}),
+    ):
         # PUT asks the provider once: it answers there, and is endless from then on.
         settings = {"url": stored.settings["url"], "model_id": "m", "api_key": "k"}
-        served.answers({"id": "i", "choices": [{"index": 0, "message": {"content": "x"}}]})
+        served.answers(**answer)
         await put(served.http, task, id, "openai", settings)
         served.house.store.get(id).settings["url"] = url
     yield provider

@@ -231,6 +231,15 @@ class TestAlibaba(ServiceTest):
         ),
         Bad(
             SPARSE,
+            {**SETTINGS, "host": "luke:sesame@host"},
+            faults=(
+                "[service_settings] Invalid url [******@host] received for field [host]. Error: unable to parse url "
+                "[******@host]. Reason: a url is shown to everyone who may read the endpoint and holds no user and no "
+                "password",
+            ),
+        ),
+        Bad(
+            SPARSE,
             {**SETTINGS, "http_schema": 5},
             {"return_token": "yes"},
             faults=(
@@ -314,11 +323,12 @@ def test_history_comes_in_pairs(count: int) -> None:
     )
 
 
-def test_input_types() -> None:
+@pytest.mark.parametrize("kind", [InputType.CLASSIFICATION, InputType.CLUSTERING, InputType.UNSPECIFIED])
+def test_input_types(kind: InputType) -> None:
     """Only documents and queries are told apart."""
     with pytest.raises(StatusError) as caught:
-        check_input_type(SERVICE, Texts(("a",), InputType.CLUSTERING))
-    assert caught.value.reason == "Input type [clustering] is not supported for [AlibabaCloud AI Search]"
+        check_input_type(SERVICE, Texts(("a",), kind))
+    assert caught.value.reason == f"Input type [{kind}] is not supported for [AlibabaCloud AI Search]"
 
 
 def test_scheme() -> None:

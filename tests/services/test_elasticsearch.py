@@ -96,13 +96,19 @@ class TestElasticsearch(SettingsTest):
         ),
         Bad(
             TEXT,
-            {**SETTINGS, "similarity": "x", "element_type": "bit", "dimensions": 384},
+            {**SETTINGS, "model_id": "m", "similarity": "x", "element_type": "bit", "dimensions": 384},
             faults=(
                 "[service_settings] does not allow the setting [dimensions]",
                 "[service_settings] Invalid value [x] received. [similarity] must be one of "
                 "[cosine, dot_product, l2_norm]",
                 "[service_settings] Invalid value [bit] received. [element_type] must be one of [byte, float]",
             ),
+        ),
+        Bad(
+            TEXT,
+            {**SETTINGS, "similarity": "cosine", "element_type": "float"},
+            reason="Configuration contains settings [{similarity=cosine, element_type=float}] unknown to the "
+            "[elasticsearch] service",
         ),
         Bad(RERANK, {**RERANKER, "max_chunks_per_doc": 2}, faults=(CHUNKED,)),
         Bad(
@@ -190,11 +196,11 @@ class TestElasticsearch(SettingsTest):
             (TEXT, {"deployment_id": "theirs"}, {"deployment_id": "theirs"}),
             (
                 TEXT,
-                {**SETTINGS, "similarity": "DOT_PRODUCT", "element_type": "byte"},
+                {**SETTINGS, "model_id": "m", "similarity": "DOT_PRODUCT", "element_type": "byte"},
                 {
                     "num_allocations": 1,
                     "num_threads": 2,
-                    "model_id": ".multilingual-e5-small",
+                    "model_id": "m",
                     "similarity": "dot_product",
                     "element_type": "byte",
                 },

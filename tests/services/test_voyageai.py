@@ -309,13 +309,13 @@ def test_stored_dimensions_are_sent() -> None:
     assert call.body(Ask(endpoint=found, inputs=Texts(("a",))))["output_dimension"] == 5
 
 
-@pytest.mark.parametrize("kind", [InputType.CLASSIFICATION, InputType.CLUSTERING])
+@pytest.mark.parametrize("kind", [InputType.CLASSIFICATION, InputType.CLUSTERING, InputType.UNSPECIFIED])
 def test_input_types(kind: InputType) -> None:
     """Only documents and queries are told apart."""
     with pytest.raises(StatusError) as caught:
         check_input_type(SERVICE, Texts(("a",), kind))
     assert caught.value.reason == f"Input type [{kind}] is not supported for [Voyage AI]"
-    check_input_type(SERVICE, Texts(("a",), InputType.UNSPECIFIED))
+    check_input_type(SERVICE, Texts(("a",)))
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,20 @@ class TestWatsonxai(ServiceTest):
                 "Reason: Illegal character in url",
             ),
         ),
+        *(
+            Bad(
+                TEXT,
+                {**SETTINGS, "url": url},
+                faults=(
+                    f"[service_settings] Invalid url [{shown}] received for field [url]. Error: unable to parse url [{shown}]. "
+                    "Reason: a url is shown to everyone who may read the endpoint and holds no user and no password",
+                ),
+            )
+            for url, shown in (
+                ("luke:sesame@host", "******@host"),
+                ("https://luke:sesame@host/a", "https://******@host/a"),
+            )
+        ),
         Bad(
             RERANK,
             SETTINGS,

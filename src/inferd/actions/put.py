@@ -151,7 +151,7 @@ _FAILED = "Could not complete inference endpoint creation as validation call to 
 
 
 def trial(task: TaskType) -> Inputs:
-    """What PUT asks the model (services/common.md section 9)."""
+    """What PUT asks the model (services/common.md section 9); a chat is streamed."""
     if task is TaskType.RERANK:
         return RankQuery(query="test query", documents=("how big",))
     if task is TaskType.CHAT_COMPLETION:
@@ -164,7 +164,8 @@ async def verify(house: House, service: Service, endpoint: Endpoint, deadline: D
     if not service.verify:
         return endpoint
     try:
-        result = await infer.ask(house, endpoint, trial(endpoint.task), {}, deadline)
+        chat = endpoint.task is TaskType.CHAT_COMPLETION
+        result = await infer.ask(house, endpoint, trial(endpoint.task), {}, deadline, streamed=chat)
     except InferdError as cause:
         raise StatusError(400, _FAILED) from cause
     if endpoint.task not in DENSE:

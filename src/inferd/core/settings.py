@@ -70,7 +70,9 @@ class Setting(Struct, frozen=True, kw_only=True):
     """A map or list holds nothing but strings."""
     allow_empty: bool = False
     refused: bool = False
-    """Known, but not to be given in a request."""
+    """Known, but not to be given in a request; ``_update`` takes it where it is ``mutable``."""
+    resettable: bool = False
+    """``null`` in an ``_update`` brings the default back; elsewhere it is as good as absent."""
     aliases: tuple[str, ...] = ()
     missing: str | None = None
     """Text instead of the common one when a required value is absent."""
@@ -190,17 +192,18 @@ def read(
         outer, _, inner = row.key.partition(".")
         where = "secret_settings" if row.secret else scope
         draft.scope = outer if inner else where
+        reset = partial and row.resettable and outer in raw and raw[outer] is None
         value = _take_nested(raw, outer, inner, draft) if inner else _take(raw, row)
         if value is not None and scope == "service_settings":
             draft.given.add(row.key)
         parsed = None
         before = len(draft.faults)
         if value is not None:
-            if row.refused:
+            if row.refused and not (partial and row.can_update):
                 draft.fault(f"[{where}] does not allow the setting [{row.key}]")
             else:
                 parsed = _parse(row, inner or outer, value, draft)
-        if parsed is None and not partial and len(draft.faults) == before:
+        if parsed is None and (reset or not partial) and len(draft.faults) == before:
             parsed = default(row, draft)
             if parsed is None and row.needed(draft.task):
                 draft.fault(
@@ -291,11 +294,7 @@ def _read_string(row: Setting, key: str, value: Any, draft: Draft) -> str | None
     if row.url:
         reason = bad_url(value)
         if reason is not None:
-            shown = _USER_INFO.sub("//******@", value)
-            draft.fault(
-                f"[{draft.scope}] Invalid url [{shown}] received for field [{key}]. Error: unable to parse url [{shown}]. "
-                f"Reason: {reason}"
-            )
+            draft.fault(not_a_url(draft.scope, key, value, reason))
             return None
     return value
 
@@ -305,7 +304,16 @@ def not_a_choice(scope: str, key: str, value: str, choices: Iterable[str]) -> st
     return f"[{scope}] Invalid value [{value}] received. [{key}] must be one of [{words}]"
 
 
-_USER_INFO = re.compile(r"//[^/?#]*@")
+_USER_INFO = re.compile(r"(//|^)[^/?#]*@")
+
+
+def not_a_url(scope: str, key: str, value: str, reason: str) -> str:
+    """``value``: an address, or a host without a scheme; a user and a password in it are not repeated."""
+    shown = _USER_INFO.sub(r"\1******@", value)
+    return (
+        f"[{scope}] Invalid url [{shown}] received for field [{key}]. Error: unable to parse url [{shown}]. "
+        f"Reason: {reason}"
+    )
 
 
 def bad_url(value: str) -> str | None:

@@ -23,6 +23,7 @@ from inferd.core.settings import (
     Kind,
     Setting,
     bad_url,
+    not_a_url,
     rate_limit,
     wrong_type,
 )
@@ -67,11 +68,8 @@ def _scheme(value: Any, row: Setting, draft: Draft) -> str | None:
 def _check(draft: Draft) -> None:
     host = draft.settings.get("host")
     reason = bad_url(f"https://{host}") if host is not None else None
-    if reason is not None:
-        draft.fault(
-            f"[service_settings] Invalid url [{host}] received for field [host]. Error: unable to parse url [{host}]. "
-            f"Reason: {reason}"
-        )
+    if host is not None and reason is not None:
+        draft.fault(not_a_url("service_settings", "host", host, reason))
 
 
 # Requests
@@ -283,7 +281,7 @@ SERVICE = Service(
     rules=ALIBABA_RULES,
     check=_check,
     similarity="dot_product",
-    input_types=frozenset({*_INPUT_TYPES, InputType.UNSPECIFIED}),
+    input_types=frozenset(_INPUT_TYPES),
     group=lambda endpoint: (
         endpoint.secrets,
         *(endpoint.settings.get(key) for key in ("host", "workspace", "service_id")),

@@ -12,11 +12,13 @@ from inferd.core import chunking
 from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import InputType
 from inferd.core.service import Call, Service
-from inferd.core.settings import RETURN_DOCUMENTS, Draft, Kind, Setting, wrong_type
+from inferd.core.settings import RETURN_DOCUMENTS, Draft, Kind, Setting, refuse_leftovers, wrong_type
 from inferd.core.tasks import TaskType
 from inferd.errors import StatusError
 
 DEFAULT_ELSER = ".elser_model_2"
+_E5 = frozenset({".multilingual-e5-small", ".multilingual-e5-small_linux-x86_64"})
+"""Their similarity and element type are known: nobody gives them."""
 
 _RERANK = frozenset({TaskType.RERANK})
 _DENSE = frozenset({TaskType.TEXT_EMBEDDING})
@@ -58,6 +60,10 @@ def _check(draft: Draft) -> None:
         if draft.called != "elser":
             raise StatusError(400, "Error parsing service settings, model_id must be provided")
         settings["model_id"] = DEFAULT_ELSER
+    if settings.get("model_id") in _E5:
+        refuse_leftovers(
+            draft.service, {key: settings[key] for key in ("similarity", "element_type") if key in settings}
+        )
     if "deployment_id" not in settings:
         if not draft.given & {"num_allocations", "adaptive_allocations"}:
             draft.fault(

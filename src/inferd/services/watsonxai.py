@@ -21,6 +21,7 @@ from inferd.core.settings import (
     Kind,
     Setting,
     bad_url,
+    not_a_url,
     rate_limit,
 )
 from inferd.core.tasks import TaskType
@@ -49,11 +50,8 @@ def _url(kind: str) -> Callable[[Ask], str]:
 def _check(draft: Draft) -> None:
     url = draft.settings.get("url")
     reason = bad_url(_base(url)) if url is not None else None
-    if reason is not None:
-        draft.fault(
-            f"[service_settings] Invalid url [{url}] received for field [url]. Error: unable to parse url [{url}]. "
-            f"Reason: {reason}"
-        )
+    if url is not None and reason is not None:
+        draft.fault(not_a_url("service_settings", "url", url, reason))
 
 
 def _embeddings_body(ask: Ask) -> dict[str, Any]:
