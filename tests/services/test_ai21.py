@@ -96,6 +96,18 @@ class TestAi21(ServiceTest):
         ),
         Change(
             task=CHAT,
+            stored={**SETTINGS, "rate_limit": {"requests_per_minute": 1}},
+            service_settings={"rate_limit": None},
+            shown={"model_id": "the-model", "rate_limit": {"requests_per_minute": 200}},
+        ),
+        Change(
+            task=CHAT,
+            stored={**SETTINGS, "rate_limit": {"requests_per_minute": 1}},
+            service_settings={"rate_limit": {}},
+            shown={"model_id": "the-model", "rate_limit": {"requests_per_minute": 1}},
+        ),
+        Change(
+            task=CHAT,
             stored=SETTINGS,
             service_settings={"model_id": "another"},
             faults=("[service_settings] does not allow the setting [model_id]",),

@@ -9,6 +9,9 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from inferd.actions.house import Deadline
+from inferd.actions.put import verify
+from inferd.actions.update import merge
 from inferd.core.inputs import (
     Chat,
     Function,
@@ -21,7 +24,7 @@ from inferd.core.inputs import (
     ToolCall,
 )
 from inferd.core.tasks import TaskType
-from inferd.errors import UpstreamError, UpstreamFailure
+from inferd.errors import StatusError, UpstreamError, UpstreamFailure
 from inferd.services.amazonbedrock import SERVICE
 from inferd.testing import FakeUpstream, Received, aws_frame
 
@@ -368,6 +371,18 @@ class TestAmazonBedrock(ServiceTest):
         Change(
             task=TEXT,
             stored=COHERE,
+            service_settings={"dimensions": 3},
+            shown=shown("COHERE", dimensions=3),
+        ),
+        Change(
+            task=TEXT,
+            stored=COHERE,
+            service_settings={"dimensions": 0},
+            faults=("[service_settings] Invalid value [0]. [dimensions] must be a positive integer",),
+        ),
+        Change(
+            task=TEXT,
+            stored=COHERE,
             service_settings={"dimensions_set_by_user": True},
             faults=("[service_settings] does not allow the setting [dimensions_set_by_user]",),
         ),
@@ -457,6 +472,25 @@ class TestAmazonBedrock(ServiceTest):
         result: Any = await self.ask(case, fake, inputs=Texts(("a", "b", "c")))
         assert sorted(request.json["inputText"] for request in fake.requests) == ["a", "b", "c"]
         assert result.vectors.shape == (3, 1)
+
+    async def test_claimed_dimensions(self, fake: FakeUpstream) -> None:
+        """Dimensions that an _update names must be those of the vectors; they are never sent."""
+        case = next(c for c in self.cases if c.task is TEXT and c.service_settings["provider"] == "cohere")
+        call = self.service.calls[TEXT]
+        stored = self.of(case, fake)
+        for claimed, more in ((1, {}), (2, {"model": "other"})):
+            changed = merge(self.service, call, stored, {"dimensions": claimed, **more}, {})
+            fake.answer(json={"embeddings": [[0.5, 0.25]]})
+            client = self.client(case, fake)
+            done = verify(self.house(client), self.service, changed, Deadline.after(5))
+            if claimed == 2:
+                assert (await done).settings["dimensions"] == 2
+            else:
+                with pytest.raises(StatusError, match=r"embeddings size \[2\] does not match .* \[1\]"):
+                    await done
+        assert all("dimensions" not in request.json for request in fake.requests)
+        later = merge(self.service, call, changed, {"model": "third"}, {})
+        assert not later.hidden["dimensions_set_by_user"]
 
     @pytest.mark.parametrize("place", [0, 1])
     async def test_missing_vectors(self, fake: FakeUpstream, place: int) -> None:

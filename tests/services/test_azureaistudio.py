@@ -276,6 +276,17 @@ class TestAzureaistudio(ServiceTest):
             shown_task={"temperature": 0.5, "max_new_tokens": 64, "top_p": 0.5},
             secrets={"api_key": "another"},
         ),
+        Change(
+            task=COMPLETION,
+            stored=settings("Meta", target=TARGET),
+            service_settings={"provider": "META", "endpoint_type": "Token"},
+            shown={
+                "target": TARGET,
+                "provider": "meta",
+                "endpoint_type": "token",
+                "rate_limit": {"requests_per_minute": 240},
+            },
+        ),
     )
     refusals = (
         *(

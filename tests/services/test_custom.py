@@ -454,6 +454,30 @@ class TestCustom(ServiceTest):
         Change(
             task=TEXT,
             stored=settings(DENSE),
+            service_settings={"response": DENSE, "input_type": {}},
+            shown={
+                "url": "{fake}/v1",
+                "request": '{"input": ${input}}',
+                "response": DENSE_SHOWN,
+                **NO_TRANSLATION,
+                **RATE,
+            },
+        ),
+        Change(
+            task=TEXT,
+            stored=settings(DENSE),
+            service_settings={"response": parser(text_embeddings="$.other")},
+            faults=("[service_settings] does not allow the setting [response]",),
+        ),
+        Change(
+            task=TEXT,
+            stored=settings(DENSE),
+            service_settings={"response": 5},
+            faults=("[service_settings] does not allow the setting [response]",),
+        ),
+        Change(
+            task=TEXT,
+            stored=settings(DENSE),
             service_settings={"url": "http://elsewhere.test"},
             faults=("[service_settings] does not allow the setting [url]",),
         ),

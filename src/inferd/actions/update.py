@@ -10,7 +10,7 @@ from inferd.actions.house import Deadline, House
 from inferd.actions.put import in_row_order, refuse_options, resolve_task, verify
 from inferd.core.endpoint import Endpoint, check_id
 from inferd.core.service import Call, Service
-from inferd.core.settings import Draft, java, read, redacted, refuse_leftovers
+from inferd.core.settings import Draft, Setting, java, read, redacted, refuse_leftovers
 from inferd.core.tasks import TaskType
 from inferd.errors import StatusError
 
@@ -77,7 +77,7 @@ def merge(
         if not row.serves(stored.task) or "." in row.key or row.key not in raw_service:
             continue
         value = raw_service.pop(row.key)
-        if value is not None and value != stored.settings.get(row.key):
+        if value is not None and not _repeats(row, value, stored):
             draft.fault(f"[service_settings] does not allow the setting [{row.key}]")
     rows = [row for row in service.settings if row.can_update]
     changed = read(rows, raw_service, draft, "service_settings", partial=True)
@@ -97,6 +97,16 @@ def merge(
         secrets=draft.secrets,
         hidden=draft.hidden,
     )
+
+
+def _repeats(row: Setting, value: Any, stored: Endpoint) -> bool:
+    """Whether a value is the stored one, as it is stored or as a PUT may have written it."""
+    kept = stored.settings.get(row.key)
+    if value == kept:
+        return True
+    draft = Draft(stored.service, stored.task, stored.id)
+    found = read((row,), {row.key: value}, draft, "service_settings", partial=True)
+    return not draft.faults and row.key in found and found[row.key] == kept
 
 
 def _same(a: Endpoint, b: Endpoint) -> bool:

@@ -19,7 +19,7 @@ SERVICE = Service(
     settings=(
         API_KEY,
         replace(MODEL_ID, label="Model"),
-        rate_limit(200),
+        replace(rate_limit(200), resettable=True),
     ),
     auth=bearer,
     fault=openai_fault,

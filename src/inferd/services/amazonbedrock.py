@@ -159,8 +159,12 @@ def _check(draft: Draft) -> None:
 
 
 def _check_update(draft: Draft, stored: Endpoint) -> None:
+    """``dimensions`` may come with another model; the trial call shows whether they are true."""
     check_changed_keys(draft)
     _check(draft)
+    if draft.settings != stored.settings:
+        claimed = draft.settings.get("dimensions") != stored.settings.get("dimensions")
+        draft.hidden["dimensions_set_by_user"] = claimed
 
 
 def _similarity(endpoint: Endpoint) -> str:
@@ -221,7 +225,9 @@ SERVICE = Service(
             description="The number of dimensions the resulting embeddings should have. For more information refer to "
             "https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html.",
             tasks=_DENSE,
+            positive=True,
             refused=True,
+            mutable=True,
         ),
         Setting(
             key="dimensions_set_by_user",
