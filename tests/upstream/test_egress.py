@@ -46,6 +46,8 @@ FORBIDDEN = [
     "0251.0376.0251.0376",
     "025177524776",
     "169.254.43518",
+    "169.254.169.254.",
+    "0xA9FEA9FE.",
     "169.16689662",
     "[::ffff:169.254.169.254]",
     "[::ffff:a9fe:a9fe]",
@@ -177,6 +179,15 @@ def test_an_address_of_the_user_stays() -> None:
     assert given_by_user(endpoint, "https://mine.example:8443/v1/chat")
     assert not given_by_user(endpoint, "https://bare.example/v1")
     assert not given_by_user(endpoint, "https://api.openai.com/v1")
+
+
+@pytest.mark.parametrize(
+    "value", ["http://[", "://", "https://[::1", "http://a:b:c", "x://\ud800", "//\u2100://"]
+)
+def test_a_setting_that_only_looks_like_an_address(value: str) -> None:
+    """A model may be called anything."""
+    endpoint = Endpoint(id="e", task=TaskType.COMPLETION, service="ai21", settings={"model_id": value})
+    assert not given_by_user(endpoint, "https://api.ai21.com/v1")
 
 
 async def test_base_url_by_service(provider: Provider) -> None:

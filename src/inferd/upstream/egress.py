@@ -88,7 +88,9 @@ def _forbidden(host: str) -> StatusError:
 
 
 def literal(host: str) -> Address | None:
-    """The address that a host is in any spelling the socket layer takes (decimal, octal, short); None for a name."""
+    """The address that a host is in any spelling the socket layer or a proxy takes (decimal, octal, short, with a last
+    dot); None for a name."""
+    host = host.removesuffix(".")
     try:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -346,12 +348,17 @@ def rebased(url: str, base: str) -> str:
 
 def given_by_user(endpoint: Endpoint, url: str) -> bool:
     """Whether the address comes from a URL in the endpoint's settings."""
+    origin = _origin(url)
     return any(
-        isinstance(value, str) and "://" in value and _origin(value) == _origin(url)
+        isinstance(value, str) and "://" in value and _origin(value) == origin
         for value in endpoint.settings.values()
     )
 
 
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
+def _origin(text: str) -> tuple[str, str] | None:
+    """Scheme and host of a URL; any setting may hold what looks like one and is none."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
     return parts.scheme.lower(), parts.netloc.lower()
