@@ -34,9 +34,10 @@ rejoined, `Retry-After` is honoured within the deadline.
 ## Conformance
 
 Each cell names how many cases the test suite runs: `request` the exact outbound request, `reply` the mapping of the answer, `stream` events
-(whole, cut at every byte, ended in the middle), `errors` the service's own refusals. Every service is besides tried with 401, 429, 500, garbage,
-truncated JSON, an empty body, a time-out, a slow drip, a huge body and a planted secret. The last column is what the contract's authors could not
-confirm; those places are written so that they are easy to change.
+(whole, cut at every byte, ended in the middle), `errors` the service's own refusals and answers without what they must hold. Every case is besides
+tried with twelve statuses from 400 to 529, garbage, truncated JSON, an empty body, a redirect, a broken connection and a planted secret, every service
+with a time-out, a slow drip and a huge body. The last column is what the contract's authors could not confirm, for all tasks of the service; everything
+else is confirmed. Those places are written so that they are easy to change.
 
 | service | task | request | reply | stream | errors | not confirmed |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -67,7 +68,7 @@ def counts(service: Service, task: TaskType) -> tuple[int, int, int, int]:
                 request += case.request is not None or case.stream_request is not None
                 reply += case.reply is not None
                 stream += case.stream is not None
-        for row in (*getattr(test, "refusals", ()), *getattr(test, "broken", ())):
+        for row in (*getattr(test, "refusals", ()), *getattr(test, "replies", ())):
             errors += row.task is task
     return request, reply, stream, errors
 
@@ -76,7 +77,8 @@ def rows(service: Service) -> list[str]:
     fact = FACTS.get(service.name) or FACTS.get(
         {"hugging_face_elser": "hugging_face"}.get(service.name, ""), {}
     )
-    doubt = str(fact.get("certainty", {}).get("unconfirmed", "—")).replace("|", "\\|")
+    doubt = fact.get("certainty", {}).get("unconfirmed", "all of it: the contract does not know this service")
+    doubt = str(doubt).replace("|", "\\|")
     out = []
     for n, (task, call) in enumerate(service.calls.items()):
         note = doubt if n == 0 else ""
@@ -88,7 +90,7 @@ def rows(service: Service) -> list[str]:
         whole = str(reply) if call.reply is not None else "—"
         out.append(f"| `{service.name}` | {task} | {request} | {whole} | {shown} | {errors} | {note} |")
     if not service.calls:
-        out.append(f"| `{service.name}` | — | — | — | — | — | {doubt} |")
+        out.append(f"| `{service.name}` | — | — | — | — | — | listed; a PUT is refused |")
     return out
 
 
