@@ -5,8 +5,8 @@ import pytest
 
 from inferd.actions.infer import complete
 from inferd.core.endpoint import Endpoint
-from inferd.core.inputs import Contents, Item, Texts
-from inferd.core.results import Completion, Embeddings, Sparse
+from inferd.core.inputs import Contents, Item, RankQuery, Texts
+from inferd.core.results import Completion, Embeddings, Ranked, Ranking, Sparse
 from inferd.core.tasks import TaskType
 from inferd.errors import StatusError
 
@@ -28,3 +28,14 @@ def test_one_vector_an_input_passes() -> None:
     assert complete(ENDPOINT, Texts(("a",)), ONE) is ONE
     text = Completion(texts=("x",))
     assert complete(ENDPOINT, Texts(("a", "b")), text) is text
+
+
+@pytest.mark.parametrize("index", [-1, 2, 2**70])
+def test_a_ranked_document_was_asked_for(index: int) -> None:
+    """A place outside the request is no document, and a negative one not the last."""
+    question = RankQuery(query="q", documents=("a", "b"))
+    fine = Ranking(items=(Ranked(index=1, score=0.5), Ranked(index=0, score=0.25)))
+    assert complete(ENDPOINT, question, fine) is fine
+    with pytest.raises(StatusError, match=rf"ranked a document \[{index}\] of \[2\]") as caught:
+        complete(ENDPOINT, question, Ranking(items=(*fine.items, Ranked(index=index, score=0.125))))
+    assert caught.value.status == 500

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from inferd.actions import deployments
 from inferd.actions.house import Deadline, House
 from inferd.core.endpoint import Endpoint
-from inferd.core.inputs import Contents, Inputs, Texts
-from inferd.core.results import Embeddings, Result, Sparse
+from inferd.core.inputs import Contents, Inputs, RankQuery, Texts
+from inferd.core.results import Embeddings, Ranking, Result, Sparse
 from inferd.core.service import Ask, Call, Service
 from inferd.core.settings import Draft, read
 from inferd.core.tasks import TaskType
@@ -54,7 +54,8 @@ async def infer(
 
 
 def complete(endpoint: Endpoint, inputs: Inputs, result: Result) -> Result:
-    """The same result, if it has one vector an input: with fewer nobody could tell whose they are."""
+    """The same result, if it has one vector an input (with fewer nobody could tell whose they are) and ranks nothing but
+    the documents of the request."""
     if isinstance(result, Embeddings | Sparse) and isinstance(inputs, Texts | Contents):
         asked = len(inputs.texts if isinstance(inputs, Texts) else inputs.groups)
         if len(result.vectors) != asked:
@@ -62,6 +63,14 @@ def complete(endpoint: Endpoint, inputs: Inputs, result: Result) -> Result:
                 500,
                 f"The service of inference endpoint [{endpoint.id}] gave [{len(result.vectors)}] embeddings for "
                 f"[{asked}] inputs",
+            )
+    if isinstance(result, Ranking) and isinstance(inputs, RankQuery):
+        asked = len(inputs.documents)
+        wrong = next((item.index for item in result.items if not 0 <= item.index < asked), None)
+        if wrong is not None:
+            raise StatusError(
+                500,
+                f"The service of inference endpoint [{endpoint.id}] ranked a document [{wrong}] of [{asked}]",
             )
     return result
 
