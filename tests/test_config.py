@@ -75,6 +75,41 @@ def test_a_bad_file_is_an_error(tmp_path: Path, text: str) -> None:
         load(str(file), environ={})
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("[http]\n# port = 1\nhost = 'h'\nport = 'x'\n", 4, "setting [http.port]: Expected `int`, got `str`"),
+        ("http.host = 'h'\nhttp.prot = 1\n", 2, "unknown setting [http.prot]; did you mean [http.port]?"),
+        ("[log]\n\n[htpp]\nport = 1\n", 3, "unknown setting [htpp]; did you mean [http]?"),
+        (
+            "[ models . 'aliases' ]\n\".x\" = 1\n",
+            1,
+            "setting [models.aliases[...]]: Expected `str`, got `int`",
+        ),
+        ("api = {version = 'x'}\nhttp = {port = 'x'}\n", 2, "setting [http.port]: Expected `int`, got `str`"),
+        ("[services.openai]\nbase = 'x'\n", 2, "unknown setting [services.openai.base]; did you mean"),
+    ],
+)
+def test_a_bad_setting_of_a_file_is_found(tmp_path: Path, text: str, line: int, said: str) -> None:
+    """The file, the line of the setting (or of the table that holds it), and what is wrong."""
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(str(file), environ={"INFERD_HTTP__DRAIN": "1"})
+    assert str(caught.value).startswith(f"configuration file {file}, line {line}: {said}")
+
+
+def test_what_wins_is_blamed(tmp_path: Path) -> None:
+    """A variable over the file, the command line over both."""
+    file = tmp_path / "c.toml"
+    file.write_text("[http]\nport = 1\n")
+    env = {"inferd_http__PORT": "x"}
+    with pytest.raises(ConfigError, match=r"^inferd_http__PORT: setting \[http\.port\]"):
+        load(str(file), environ=env)
+    with pytest.raises(ConfigError, match=r"^setting \[http\.port\]"):
+        load(str(file), {"http": {"port": "y"}}, env)
+
+
 def test_a_missing_file_is_an_error() -> None:
     """With its name."""
     with pytest.raises(ConfigError, match=r"/does/not/exist\.toml"):

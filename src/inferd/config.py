@@ -250,9 +250,11 @@ def load(
     env = os.environ if environ is None else environ
     tree: dict[str, Any] = {}
     path = file or env.get("INFERD_CONFIG")
+    text = _read_file(path) if path else ""
     if path:
-        tree = _read_file(path)
-    _merge(tree, _from_environment(env))
+        tree = _parsed(path, text)
+    variables = _variables(env)
+    _merge(tree, _from_environment(env, variables))
     _merge(tree, dict(overrides or {}))
     tree.setdefault("data_dir", default_data_dir(env))
     if "ELASTIC_PASSWORD" in env:
@@ -262,12 +264,29 @@ def load(
         tree.setdefault("outbound", {}).setdefault("no_proxy", no_proxy)
     if env.get("HF_ENDPOINT"):
         tree.setdefault("models", {}).setdefault("mirror", env["HF_ENDPOINT"])
-    _check_names(tree, Config)
-    tree["environment"] = {k: v for k, v in env.items() if k.startswith(_AMBIENT) or k == "HOME"}
     try:
+        _check_names(tree, Config)
+        tree["environment"] = {k: v for k, v in env.items() if k.startswith(_AMBIENT) or k == "HOME"}
         return msgspec.convert(tree, Config, strict=False, dec_hook=_decode)
+    except _Unknown as unknown:
+        setting, said = unknown.setting, str(unknown)
     except msgspec.ValidationError as bad:
-        raise ConfigError(_told(str(bad))) from None
+        setting, said = _told(str(bad))
+    keys = tuple(setting.partition("[")[0].split("."))
+    if _holds(overrides or {}, keys):
+        raise ConfigError(said)
+    given_by = _variable(variables, keys)
+    line = None if given_by else _line(text, keys)
+    where = given_by or (f"configuration file {path}, line {line}" if line else None)
+    raise ConfigError(f"{where}: {said}" if where else said)
+
+
+class _Unknown(Exception):
+    """A setting that does not exist."""
+
+    def __init__(self, setting: str, hint: str) -> None:
+        super().__init__(f"unknown setting [{setting}]{hint}")
+        self.setting = setting
 
 
 def _check_names(tree: Mapping[str, Any], kind: type[Struct], path: str = "") -> None:
@@ -277,20 +296,67 @@ def _check_names(tree: Mapping[str, Any], kind: type[Struct], path: str = "") ->
         if key not in known:
             close = get_close_matches(key, known, n=1)
             hint = f"; did you mean [{path}{close[0]}]?" if close else ""
-            raise ConfigError(f"unknown setting [{path}{key}]{hint}")
+            raise _Unknown(f"{path}{key}", hint)
+        if known[key] == dict[str, ServiceConfig] and isinstance(value, Mapping):
+            for name, one in value.items():
+                if isinstance(one, Mapping):
+                    _check_names(one, ServiceConfig, f"{path}{key}.{name}.")
         below = known[key]
         if isinstance(value, Mapping) and isinstance(below, type) and issubclass(below, Struct):
             _check_names(value, below, f"{path}{key}.")
 
 
-def _told(fault: str) -> str:
+def _told(fault: str) -> tuple[str, str]:
     """``Expected `int`, got `str` - at `$.http.port` `` as a sentence about ``http.port``."""
     found = re.fullmatch(r"(.*?)(?: - at `\$\.(.*)`)?", fault, re.DOTALL)
     if found is None or found[2] is None:
-        return f"configuration: {fault}"
+        return "", f"configuration: {fault}"
     allowed = _choices(found[2])
     expected = f"one of [{', '.join(allowed)}]" if allowed else found[1]
-    return f"setting [{found[2]}]: {expected}"
+    return found[2], f"setting [{found[2]}]: {expected}"
+
+
+def _holds(tree: Any, keys: tuple[str, ...]) -> bool:
+    for key in keys:
+        if not isinstance(tree, Mapping) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
+
+
+def _variable(variables: Mapping[str, tuple[str, ...]], keys: tuple[str, ...]) -> str | None:
+    """The one that gave this setting: by itself, as part of a group in JSON, or as one of an unknown group."""
+    for name, given in variables.items():
+        if given == keys[: len(given)] or given[: len(keys)] == keys:
+            return name
+    return None
+
+
+_TABLE = re.compile(r"\s*\[\[?([^\]]+)\]")
+_MEMBER = re.compile(r"\s*([^=#\[\]{}]+?)\s*=")
+_KEY = re.compile(r"\"[^\"]*\"|'[^']*'|[\w-]+")
+
+
+def _line(text: str, keys: tuple[str, ...]) -> int | None:
+    """Where a TOML text sets this, or the nearest table around it."""
+    table: tuple[str, ...] = ()
+    best, found = 0, None
+    for number, line in enumerate(text.splitlines(), 1):
+        header, member = _TABLE.match(line), _MEMBER.match(line)
+        if header:
+            table = here = _names(header[1])
+        elif member:
+            here = (*table, *_names(member[1]))
+        else:
+            continue
+        shared = min(len(here), len(keys))
+        if shared > best and here[:shared] == keys[:shared]:
+            best, found = shared, number
+    return found
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip("\"'") for name in _KEY.findall(text))
 
 
 def _choices(path: str) -> tuple[str, ...]:
@@ -308,25 +374,36 @@ def _decode(kind: type, value: Any) -> Any:
     raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
 
 
-def _read_file(path: str) -> dict[str, Any]:
+def _read_file(path: str) -> str:
     try:
-        with Path(path).expanduser().open("rb") as source:
-            return tomllib.load(source)
+        return Path(path).expanduser().read_text("utf-8")
     except OSError as bad:
         raise ConfigError(f"configuration file {path}: {bad.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as bad:
+    except UnicodeDecodeError as bad:
         raise ConfigError(f"configuration file {path}: {bad}") from None
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+def _parsed(path: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as bad:
+        raise ConfigError(f"configuration file {path}: {bad}") from None
+
+
+def _variables(env: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Which variable sets what."""
+    found = {}
+    for name in env:
+        if name.upper().startswith(_PREFIX) and name.upper() not in _NOT_SETTINGS:
+            keys = tuple(name[len(_PREFIX) :].lower().split("__"))
+            found[name] = _SHORT.get(keys[0], keys) if len(keys) == 1 else keys
+    return found
+
+
+def _from_environment(env: Mapping[str, str], variables: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for name, value in env.items():
-        if not name.upper().startswith(_PREFIX) or name.upper() in _NOT_SETTINGS:
-            continue
-        keys = tuple(name[len(_PREFIX) :].lower().split("__"))
-        if len(keys) == 1:
-            keys = _SHORT.get(keys[0], keys)
-        _place(tree, keys, value, name)
+    for name, keys in variables.items():
+        _place(tree, keys, env[name], name)
     return tree
 
 

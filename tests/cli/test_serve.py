@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,22 @@ def test_a_password_is_made_once(tmp_path: Path) -> None:
     assert "password" not in logs[1]
 
 
+def test_whoever_reads_the_address_may_stop_it(tmp_path: Path) -> None:
+    """SIGTERM at the very moment the address is printed is a clean end."""
+    script = (
+        "import os, signal, sys\n"
+        "from inferd.api import app\n"
+        "from inferd.config import load\n"
+        "app.print = lambda *told, **to: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(app.run(load(None, {'http': {'port': 0}, 'security': {'enabled': False}})))\n"
+    )
+    environ = {**clean_environ(), "INFERD_DATA_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
 def test_ctrl_c(tmp_path: Path) -> None:
     """SIGINT is a clean end too."""
     with started(tmp_path, "--no-security") as server:
@@ -90,11 +107,33 @@ def test_the_port_is_taken(tmp_path: Path) -> None:
     ("arguments", "environ", "said"),
     [
         (["--config", "nope.toml"], {}, "configuration file nope.toml: No such file or directory"),
-        ([], {"INFERD_HTTP__PROT": "1"}, "unknown setting [http.prot]; did you mean [http.port]?"),
-        ([], {"INFERD_NONSENSE": "1"}, "unknown setting [nonsense]"),
+        (
+            [],
+            {"INFERD_HTTP__PROT": "1"},
+            "INFERD_HTTP__PROT: unknown setting [http.prot]; did you mean [http.port]?",
+        ),
+        ([], {"INFERD_NONSENSE": "1"}, "INFERD_NONSENSE: unknown setting [nonsense]"),
         (["--port", "99999"], {}, "setting [http.port]: Expected `int` <= 65535"),
-        ([], {"INFERD_HTTP__DRAIN": "soon"}, "setting [http.drain]: Expected `float`, got `str`"),
-        ([], {"INFERD_LOG__LEVEL": "loud"}, "setting [log.level]: one of [debug, info, warning, error]"),
+        (
+            [],
+            {"INFERD_HTTP__DRAIN": "soon"},
+            "INFERD_HTTP__DRAIN: setting [http.drain]: Expected `float`, got `str`",
+        ),
+        (
+            [],
+            {"INFERD_LOG__LEVEL": "loud"},
+            "INFERD_LOG__LEVEL: setting [log.level]: one of [debug, info, warning, error]",
+        ),
+        (
+            [],
+            {"INFERD_SERVICES__OPENIA__BASE_URL": "http://127.0.0.1"},
+            "setting [services.openia]: there is no such service; did you mean [openai]?",
+        ),
+        (
+            [],
+            {"INFERD_SERVICES__OPENAI__BASE_URL": "127.0.0.1:8000"},
+            "setting [services.openai.base_url] is no http:// or https:// address",
+        ),
         (
             [],
             {"INFERD_TLS__CERT": "/nope.pem"},

@@ -13,7 +13,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from inferd import __version__, services
 from inferd.actions.accounts import Accounts
@@ -187,10 +189,32 @@ def check_files(tls: Tls) -> None:
             raise ConfigError(f"setting [tls.{name}]: [{path}] is no file that this user may read")
 
 
+def check_services(config: Config) -> None:
+    """A service that nobody knows would go on calling the provider itself, without a word."""
+    for name, given in config.services.items():
+        if services.find(name) is None and services.find(name.replace("_", "-")) is None:
+            close = get_close_matches(name, services.services(), n=1)
+            hint = f"; did you mean [{close[0]}]?" if close else ""
+            raise ConfigError(f"setting [services.{name}]: there is no such service{hint}")
+        for key in ("base_url", "auth_base_url"):
+            url = getattr(given, key)
+            if url is not None and not _is_web(url):
+                raise ConfigError(f"setting [services.{name}.{key}] is no http:// or https:// address")
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 async def serve(config: Config) -> None:
     """Runs until a signal comes."""
     check_exposure(config)
     check_files(config.tls)
+    check_services(config)
     options = Options(
         host=config.http.host,
         port=config.http.port,
@@ -202,8 +226,8 @@ async def serve(config: Config) -> None:
     async with open_house(config) as house, guarding(house) as guard:
         server = Server(application(house, guard), options)
         scheme = "https" if config.tls.cert else "http"
-        print(f"inferd {__version__} listens on {scheme}://{config.http.host}:{server.port}", file=sys.stderr)
-        await server.serve()
+        told = f"inferd {__version__} listens on {scheme}://{config.http.host}:{server.port}"
+        await server.serve(lambda: print(told, file=sys.stderr))
 
 
 @asynccontextmanager

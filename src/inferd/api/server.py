@@ -169,6 +169,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Application) -> None:
         super().__init__(config)
         self._app = app
+        self.announce: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.announce is not None:
+            self.announce()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -230,8 +236,9 @@ class Server:
     def stop(self) -> None:
         self._server.stop()
 
-    async def serve(self) -> None:
-        """Errors: SystemExit when the application's start hooks fail."""
+    async def serve(self, announce: Callable[[], None] | None = None) -> None:
+        """``announce`` is called once requests and signals are heard. Errors: SystemExit when the application's start hooks fail."""
+        self._server.announce = announce
         watcher = asyncio.create_task(self._watch_certificate()) if self.options.cert else None
         try:
             await self._server.serve(sockets=[self._socket])
