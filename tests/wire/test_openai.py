@@ -60,3 +60,5 @@ def test_plain_and_not():
     assert used.usage is not None
     assert used.usage.total_tokens == 3
     assert outcome(read, {"id": "i"}) == "Required [choices]"
+    for choices in ({}, "", "none", 1, None):
+        assert outcome(read, {"id": "i", "choices": choices}) == "Required [choices]"

@@ -81,7 +81,8 @@ _rankings = msgspec.json.Decoder(_Rankings)
 
 
 def _ranking(ask: Ask, reply: Reply) -> Result:
-    """The provider's whole ranking in its order: ``top_n`` is neither sent nor applied."""
+    """The provider's whole ranking in its order: ``top_n`` is neither sent nor applied. The reference fails where an entry has
+    more members; here they are skipped."""
     found = decode(_rankings, reply.body).rankings
     return Ranking(items=tuple(Ranked(index=r.index, score=float32(r.logit)) for r in found))
 

@@ -60,7 +60,10 @@ def rerank_body(ask: Ask) -> dict[str, Any]:
 
 
 def ranking(name: str = "Cohere") -> Callable[[Ask, Reply], Result]:
-    """``results[]`` of ``index``, ``relevance_score`` and maybe ``document.text``, in the given order."""
+    """``results[]`` of ``index``, ``relevance_score`` and maybe ``document.text``, in the given order.
+
+    The reference fails where an entry has more members or a document is a plain string; servers that speak this format have both.
+    """
 
     def read(ask: Ask, reply: Reply) -> Result:
         body = decode_object(reply.body)

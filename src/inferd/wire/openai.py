@@ -426,11 +426,13 @@ def chunks(ask: Ask) -> Callable[[Event], Iterable[Chunk]]:
         if plain is not None:
             return (plain.chunk(),)
         body = decode_object(event.data.encode("utf-8", "surrogatepass"))
-        for key in ("id", "choices"):
-            if body.get(key) is None:
-                raise BadReply(f"Required [{key}]")
+        if body.get("id") is None:
+            raise BadReply("Required [id]")
+        choices = body.get("choices")
+        if not isinstance(choices, list):
+            raise BadReply("Required [choices]")
         usage = chat_usage(body.get("usage"))
-        found = tuple(_choice(c, "delta") for c in body["choices"])
+        found = tuple(_choice(c, "delta") for c in choices)
         return (Chunk(id=str(body["id"]), choices=found, model=_text(body.get("model")), usage=usage),)
 
     return read
