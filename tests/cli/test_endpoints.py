@@ -40,6 +40,14 @@ def test_list(server: ServerProcess) -> None:
     assert "planted-key" not in shown.stdout + told.stdout
 
 
+def test_a_list_for_a_pipe_is_whole(server: ServerProcess) -> None:
+    """No id is cut to the width of a terminal that is not there; what looks like markup stays."""
+    body = {"service": "openai", "service_settings": {"api_key": "k", "model_id": "[red]" + "m" * 60}}
+    assert server.ask("PUT", f"/_inference/completion/{'i' * 60}", body).status == 200
+    shown = inferd("endpoints", "list", *at(server)).stdout.splitlines()
+    assert ["i" * 60, "completion", "openai", "[red]" + "m" * 60] in [line.split() for line in shown]
+
+
 def test_show_and_delete(server: ServerProcess) -> None:
     """One endpoint as JSON; it is deleted once, then not found."""
     put(server, "gone")

@@ -17,6 +17,8 @@ ApiKey = Annotated[str | None, typer.Option(help="Encoded API key.", envvar="INF
 Ca = Annotated[str | None, typer.Option(help="Certificates to trust, PEM.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _URL = "http://127.0.0.1:9200"
+_UNBROKEN = 1000
+"""Columns for a pipe or a file: a line an endpoint."""
 
 
 def _print(value: Any) -> None:
@@ -44,12 +46,17 @@ def list_endpoints(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("inference id", "task type", "service", "model", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for name in ("inference id", "task type", "service", "model"):
+        table.add_column(name, overflow="fold")
     for endpoint in found:
         settings = endpoint["service_settings"]
         model = settings.get("model_id") or settings.get("model") or settings.get("url") or ""
         table.add_row(endpoint["inference_id"], endpoint["task_type"], endpoint["service"], str(model))
-    Console().print(table)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    console.print(table)
 
 
 @endpoints_app.command("show")
