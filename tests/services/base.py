@@ -410,9 +410,9 @@ class ServiceTest(SettingsTest):
         assert msgspec.json.decode(render.result_json(result, whole.task, ID)) == whole.answer
 
     async def test_get_after_put(self, stored: Case, fake: FakeUpstream) -> None:
-        """A PUT makes one trial call, streamed where it is a chat; GET then shows every setting but the secret ones."""
+        """A PUT makes one trial call, for a chat the start of a stream; GET then shows every setting but the secret ones."""
         if stored.task is TaskType.CHAT_COMPLETION:
-            self.answer_stream(self.streaming(stored), fake)
+            self.answer_stream(self.streaming(stored), fake, hang=True)
         else:
             self.answer(stored, fake, inputs=1)
         kept = await put.verify(

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from msgspec.structs import replace
-
 from inferd.actions import deployments
 from inferd.actions.house import Deadline, House
 from inferd.core.endpoint import Endpoint
@@ -76,21 +74,10 @@ def complete(endpoint: Endpoint, inputs: Inputs, result: Result) -> Result:
 
 
 async def ask(
-    house: House,
-    endpoint: Endpoint,
-    inputs: Inputs,
-    task_settings: dict[str, Any],
-    deadline: Deadline,
-    *,
-    streamed: bool = False,
+    house: House, endpoint: Endpoint, inputs: Inputs, task_settings: dict[str, Any], deadline: Deadline
 ) -> Result:
-    """Like ``infer`` without the checks that only concern a client's request.
-
-    ``streamed``: the answer is collected from the provider's stream, where it has one.
-    """
+    """Like ``infer`` without the checks that only concern a client's request."""
     service, call = service_and_call(house, endpoint)
-    if streamed and call.chunks is not None:
-        call = replace(call, stream_only=True)
     question = Ask(endpoint=endpoint, inputs=inputs, options=options(service, call, endpoint, task_settings))
     if call.run is not None:
         return await deployments.run(house, question, deadline)

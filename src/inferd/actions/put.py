@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from inferd.actions import deployments, infer
 from inferd.actions.get import defaults
 from inferd.actions.house import Deadline, House
+from inferd.actions.stream import stream
 from inferd.core import chunking
 from inferd.core.endpoint import Endpoint, check_id
 from inferd.core.inputs import Chat, Inputs, InputType, Message, RankQuery, Texts
@@ -164,8 +165,10 @@ async def verify(house: House, service: Service, endpoint: Endpoint, deadline: D
     if not service.verify:
         return endpoint
     try:
-        chat = endpoint.task is TaskType.CHAT_COMPLETION
-        result = await infer.ask(house, endpoint, trial(endpoint.task), {}, deadline, streamed=chat)
+        if endpoint.task is TaskType.CHAT_COMPLETION:
+            await _begin(house, endpoint, deadline)
+            return endpoint
+        result = await infer.ask(house, endpoint, trial(endpoint.task), {}, deadline)
     except InferdError as cause:
         raise StatusError(400, _FAILED) from cause
     if endpoint.task not in DENSE:
@@ -177,6 +180,12 @@ async def verify(house: House, service: Service, endpoint: Endpoint, deadline: D
             f"Expected a result of type [text_embedding_service_results] got [{type(result).__name__}]",
         )
     return _measured(service, endpoint, result)
+
+
+async def _begin(house: House, endpoint: Endpoint, deadline: Deadline) -> None:
+    """A chat is tried in a stream, and left once it has begun: nobody waits for the end of an answer that nobody reads."""
+    chunks = await stream(house, endpoint, endpoint.task, trial(endpoint.task), {}, deadline)
+    await chunks.aclose()
 
 
 def _measured(service: Service, endpoint: Endpoint, result: Embeddings) -> Endpoint:
