@@ -274,6 +274,12 @@ class TestCohere(ServiceTest):
     )
     changes = (
         Change(
+            task=RERANK,
+            stored={**SETTINGS, "rate_limit": {"requests_per_minute": 3}},
+            service_settings={"rate_limit": None},
+            shown={"model_id": "the-model", "rate_limit": {"requests_per_minute": 10000}},
+        ),
+        Change(
             task=TEXT,
             stored=SETTINGS,
             stored_task={"input_type": "search"},

@@ -80,7 +80,7 @@ SERVICE = Service(
             aliases=("model",),
             missing="The [service_settings.model_id] field is required for the Cohere V2 API.",
         ),
-        rate_limit(10000),
+        replace(rate_limit(10000), resettable=True),
         SIMILARITY,
         DIMENSIONS,
         MAX_INPUT_TOKENS,
