@@ -30,12 +30,14 @@ def test_one_vector_an_input_passes() -> None:
     assert complete(ENDPOINT, Texts(("a", "b")), text) is text
 
 
-@pytest.mark.parametrize("index", [-1, 2, 2**70])
+@pytest.mark.parametrize("index", [-2, 2, 2**70])
 def test_a_ranked_document_was_asked_for(index: int) -> None:
-    """A place outside the request is no document, and a negative one not the last."""
+    """A place outside the request is no document; -1 stands for one that the provider did not name."""
     question = RankQuery(query="q", documents=("a", "b"))
     fine = Ranking(items=(Ranked(index=1, score=0.5), Ranked(index=0, score=0.25)))
     assert complete(ENDPOINT, question, fine) is fine
+    nameless = Ranking(items=(Ranked(index=-1, score=-1.0),))
+    assert complete(ENDPOINT, question, nameless) is nameless
     with pytest.raises(StatusError, match=rf"ranked a document \[{index}\] of \[2\]") as caught:
         complete(ENDPOINT, question, Ranking(items=(*fine.items, Ranked(index=index, score=0.125))))
     assert caught.value.status == 500

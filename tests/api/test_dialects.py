@@ -7,7 +7,7 @@ import cbor2
 import httpx
 import numpy as np
 import pytest
-from dialects import Served
+from dialects import Served, put
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -189,3 +189,22 @@ async def test_usage_of_a_chat(served: Served):
         tokens = cohere["usage"]["tokens"] if told else None
         assert tokens == ({"input_tokens": 5, "output_tokens": 3} if told else None)
         assert "usage" in cohere if told else "usage" not in cohere
+
+
+async def test_a_document_that_the_provider_did_not_name(served: Served):
+    """Elasticsearch's clients get the place -1 for it, which no other dialect has."""
+    path = "/provider/rerank"
+    served.fake.forget()
+    served.fake.answer({"results": [{"relevance_score": 0.5}]}, path=path)
+    stored = {"url": served.fake.url + path, "model_id": "m", "api_key": "provider-key"}
+    await put(served.http, "rerank", "nameless", "cohere", stored)
+    elastic = await served.post("/_inference/rerank/nameless", {"query": "q", "input": ["a", "b"]})
+    assert elastic.json() == {"rerank": [{"index": -1, "relevance_score": 0.5}]}
+    for route, body in (
+        ("/v1/rerank", {"model": "nameless", "query": "q", "documents": ["a", "b"]}),
+        ("/tei/nameless/rerank", {"query": "q", "texts": ["a", "b"]}),
+    ):
+        answer = await served.post(route, body)
+        assert answer.status_code >= 500
+        assert "ranked a document that was not sent" in answer.text
+    await served.http.delete("/_inference/nameless")

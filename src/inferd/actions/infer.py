@@ -53,7 +53,7 @@ async def infer(
 
 def complete(endpoint: Endpoint, inputs: Inputs, result: Result) -> Result:
     """The same result, if it has one vector an input (with fewer nobody could tell whose they are) and ranks nothing but
-    the documents of the request."""
+    the documents of the request; -1 is the place of one that the provider did not name (services/cohere.md, watsonxai.md)."""
     if isinstance(result, Embeddings | Sparse) and isinstance(inputs, Texts | Contents):
         asked = len(inputs.texts if isinstance(inputs, Texts) else inputs.groups)
         if len(result.vectors) != asked:
@@ -64,7 +64,7 @@ def complete(endpoint: Endpoint, inputs: Inputs, result: Result) -> Result:
             )
     if isinstance(result, Ranking) and isinstance(inputs, RankQuery):
         asked = len(inputs.documents)
-        wrong = next((item.index for item in result.items if not 0 <= item.index < asked), None)
+        wrong = next((item.index for item in result.items if not -1 <= item.index < asked), None)
         if wrong is not None:
             raise StatusError(
                 500,
