@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from argon2 import PasswordHasher
 from elastic_transport import ObjectApiResponse
 from elasticsearch import (
     AsyncElasticsearch,
@@ -14,6 +15,7 @@ from elasticsearch import (
 )
 
 from contract.house import PASSWORD, Client
+from inferd.security import passwords
 
 from .listening import listening
 
@@ -122,9 +124,6 @@ async def test_rules_for_users(es: AsyncElasticsearch) -> None:
     assert "at least [6] characters" in await refused(
         users.put_user(username="a", roles=[], password="12345")
     )
-    assert "password_hash is not supported" in await refused(
-        users.put_user(username="a", roles=[], password_hash="$2a$10$x")
-    )
     for name in (" a", "a ", "ü", "a\nb", "n" * 508):
         assert "User names must be" in await refused(
             users.put_user(username=name, roles=[], password="password-1")
@@ -140,6 +139,37 @@ async def test_rules_for_users(es: AsyncElasticsearch) -> None:
     assert "must exist" in await refused(users.change_password(username="nobody", password="password-1"))
     assert "must exist" in await refused(users.enable_user(username="nobody"))
     assert "wait_for" in await refused(users.delete_user(username="a", refresh="maybe"))
+
+
+async def test_password_hashes(es: AsyncElasticsearch) -> None:
+    """A hash made elsewhere is taken, if it is made and costs what ours do; no other, and not beside a password."""
+    users = es.security
+    ours = PasswordHasher(time_cost=2, memory_cost=passwords.MEMORY, parallelism=1)
+    await users.put_user(username="jack", password_hash=ours.hash("password-1"), roles=[])
+    for number in (1, 2):
+        jack = es.options(basic_auth=("jack", f"password-{number}"))
+        assert (await jack.security.authenticate())["username"] == "jack"
+        await users.change_password(username="jack", password_hash=ours.hash("password-2"))
+        with pytest.raises(AuthenticationException):
+            await es.options(basic_auth=("jack", "password-1")).security.authenticate()
+    dearer = PasswordHasher(time_cost=3, memory_cost=passwords.MEMORY, parallelism=1)
+    for wrong in (
+        "$2a$10$x",
+        "",
+        dearer.hash("a"),
+        ours.hash("a").replace("argon2id", "argon2i"),
+        f"{ours.hash('a')[:-1]}ü",
+        f"{ours.hash('a')}$",
+    ):
+        told = await refused(users.put_user(username="a", roles=[], password_hash=wrong))
+        assert "[password_hash] must be argon2id" in told, wrong
+        assert not wrong or wrong not in told
+    assert "not both" in await refused(
+        users.put_user(username="a", roles=[], password="password-1", password_hash=ours.hash("a"))
+    )
+    assert "not both" in await refused(
+        users.change_password(username="jack", password="password-1", password_hash=ours.hash("a"))
+    )
 
 
 async def test_roles(es: AsyncElasticsearch) -> None:
@@ -307,8 +337,7 @@ async def test_own_keys_only(es: AsyncElasticsearch) -> None:
         await by_key.get_api_key(id=second["id"])
     assert "API key id" in await denied(by_key.invalidate_api_key(ids=[second["id"]]))
     assert "API key id" in await denied(by_key.invalidate_api_key(username="bob"))
-    with pytest.raises(NotFoundError):
-        await by_key.update_api_key(id=his["id"], metadata={})
+    assert "authenticate as their owner" in await refused(by_key.update_api_key(id=his["id"], metadata={}))
     assert (await by_key.invalidate_api_key(owner=True))["invalidated_api_keys"] == [his["id"]]
     assert await seen(bob, active_only=True) == {"second"}
     assert (await ann.invalidate_api_key(username="ann"))["invalidated_api_keys"] == [hers["id"]]

@@ -16,6 +16,7 @@ from inferd.core.settings import wrong_type
 from inferd.errors import IllegalArgument, InvalidRequest, NotFound, Rejected, StatusError
 from inferd.security.authentication import Authenticator, hash_key
 from inferd.security.bootstrap import MIN_PASSWORD, SUPERUSER
+from inferd.security.passwords import MEMORY, TIME
 from inferd.security.principal import LONGEST_PATTERN, Principal, matches
 from inferd.security.privileges import BUILT_IN, CLUSTER, INFERENCE
 from inferd.store.identities import Identities
@@ -56,13 +57,9 @@ class Accounts(Struct, frozen=True, eq=False):
             raise IllegalArgument(f"user [{name}] is reserved and only its password can be changed")
         if roles is None:
             raise InvalidRequest("roles must be given; [] is a user without any")
-        _refuse_hash(hashed)
-        if before is None and password is None:
+        stored = await self._hash(password, hashed) or (before.password_hash if before else None)
+        if stored is None:
             raise InvalidRequest("password must be specified unless you are updating an existing user")
-        if before is not None and password is None:
-            stored = before.password_hash
-        else:
-            stored = await self._hash(password or "")
         user = User(
             name=name,
             password_hash=stored,
@@ -75,7 +72,16 @@ class Accounts(Struct, frozen=True, eq=False):
         _, created = await self.identities.users.put(user, before.version if before else 0)
         return created
 
-    async def _hash(self, password: str) -> str:
+    async def _hash(self, password: str | None, hashed: str | None) -> str | None:
+        """What to store for a password, or for one that was hashed elsewhere; None: neither was given."""
+        if hashed is not None:
+            if password is not None:
+                raise InvalidRequest("give [password] or [password_hash], not both")
+            if not self.authenticator.passwords.takes(hashed):
+                raise InvalidRequest(f"[password_hash] must be argon2id, made with [m={MEMORY},t={TIME},p=1]")
+            return hashed
+        if password is None:
+            return None
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
             raise InvalidRequest(f"passwords must be at least [{MIN_PASSWORD}] characters long")
         return await self.authenticator.passwords.hash(Secret(password))
@@ -96,11 +102,10 @@ class Accounts(Struct, frozen=True, eq=False):
         reader = _Reader(body)
         password, hashed = reader.text("password"), reader.text("password_hash")
         reader.done("change_password")
-        _refuse_hash(hashed)
-        if password is None:
-            raise InvalidRequest("password is missing")
         user = self._user(name, "password")
-        stored = await self._hash(password)
+        stored = await self._hash(password, hashed)
+        if stored is None:
+            raise InvalidRequest("password is missing")
         await self.identities.users.put(replace(user, password_hash=stored), user.version)
 
     async def enable(self, name: str, enabled: bool) -> None:
@@ -244,8 +249,10 @@ class Accounts(Struct, frozen=True, eq=False):
         raw_descriptors, raw_metadata = reader.object("role_descriptors"), reader.object("metadata")
         expiration = reader.text("expiration")
         reader.done("update_api_key")
+        if owner.api_key is not None:
+            raise IllegalArgument("an API key cannot update API keys: authenticate as their owner")
         key = self.identities.api_keys.get(id)
-        if key is None or key.owner != owner.username or owner.api_key is not None:
+        if key is None or key.owner != owner.username:
             raise NotFound(f"no API key owned by requesting user found for ID [{id}]")
         now = time.time_ns() // 1_000_000
         if key.invalidated is not None:
@@ -299,13 +306,6 @@ def _expiration(text: str | None, now: int, seconds: Callable[[str], float]) -> 
     if lasts <= 0:
         raise InvalidRequest(f"[expiration] must be longer than nothing, found [{text}]")
     return now + round(lasts * 1000)
-
-
-def _refuse_hash(hashed: str | None) -> None:
-    if hashed is not None:
-        raise InvalidRequest(
-            "password_hash is not supported: send the password, it is hashed with argon2id here"
-        )
 
 
 def is_active(key: ApiKey) -> bool:

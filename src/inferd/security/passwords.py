@@ -15,8 +15,9 @@ from inferd.errors import Rejected
 
 T = TypeVar("T")
 
+TIME = 2
 MEMORY = 19 * 1024
-"""KiB; with it OWASP's parameters for argon2id are complete."""
+"""KiB; with them OWASP's parameters for argon2id are complete."""
 WAITING = 256
 """Password checks that may wait at once; more are refused with 429."""
 
@@ -25,12 +26,12 @@ class Passwords:
     """Hashing costs tens of milliseconds and 19 MiB by design (OWASP's argon2id parameters), so two run at a time."""
 
     def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=MEMORY, parallelism=1)
+        self._hasher = PasswordHasher(time_cost=TIME, memory_cost=MEMORY, parallelism=1)
         self._pool = ThreadPoolExecutor(
             max_workers=min(2, os.cpu_count() or 1), thread_name_prefix="password"
         )
         self._waiting = 0
-        self._decoy = f"$argon2id$v=19$m={MEMORY},t=2,p=1${_random(16)}${_random(32)}"
+        self._decoy = f"$argon2id$v=19$m={MEMORY},t={TIME},p=1${_random(16)}${_random(32)}"
         """Costs what a real one costs, and no password has it."""
 
     async def hash(self, password: Secret) -> str:
@@ -40,6 +41,13 @@ class Passwords:
         """Whether it is the password. Without a stored hash the same time is spent on nothing."""
         matches = await self._run(lambda: self._verify(stored or self._decoy, password))
         return matches and stored is not None
+
+    def takes(self, stored: str) -> bool:
+        """Whether it is a hash that could have been made here: of another cost it would tell known users from unknown ones."""
+        try:
+            return stored.isascii() and not self._hasher.check_needs_rehash(stored)
+        except ValueError:
+            return False
 
     def _verify(self, stored: str, password: Secret) -> bool:
         try:
