@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from serverprocess import PASSWORD, clean_environ, provider, started
 
+pytestmark = pytest.mark.timeout(400)
+
 FOLDER = Path(os.environ.get("ES8_PACKAGES", Path(sys.prefix) / "es8"))
 
 BLOCKING = """
@@ -123,7 +125,7 @@ def test_client_8(script: str, tmp_path: Path) -> None:
             env=clean_environ(PYTHONPATH=str(FOLDER)),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 0, done.stderr + server.log

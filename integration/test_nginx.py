@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from serverprocess import ServerProcess, started
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-PAUSE = 0.4
+PAUSE = 1.0
 """Seconds between two chunks of the provider: a proxy that keeps something back shows."""
 
 CONFIGURATION = """
@@ -109,7 +109,7 @@ def proxied(folder: Path, url: str) -> Iterator[int]:
     command = [NGINX, "-p", str(folder), "-c", str(file), "-e", str(folder / "error.log")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not listens(port):
             assert process.poll() is None, (folder / "error.log").read_text()
             assert time.monotonic() < deadline
@@ -144,8 +144,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iter
 
 @pytest.fixture(scope="module")
 def port(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    if NGINX is None:
-        pytest.skip("needs nginx")
+    assert NGINX, "nginx is missing: integration/run installs it"
     with proxied(tmp_path_factory.mktemp("nginx"), server.url) as port:
         yield port
 
@@ -162,7 +161,7 @@ def routes(text: str) -> list[tuple[str, dict[str, Any]]]:
 
 @contextmanager
 def asked(port: int, path: str, body: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
     connection.request("POST", path, json.dumps(body), headers)
     response = connection.getresponse()
@@ -199,8 +198,8 @@ def test_heartbeats_keep_the_proxy_waiting(port: int, path: str, body: dict[str,
 
 @pytest.mark.parametrize(("path", "body"), routes("endless"))
 def test_a_reader_who_leaves(port: int, provider: Provider, path: str, body: dict[str, Any]) -> None:
-    """Leaving nginx ends the provider's call within a second."""
+    """Leaving nginx ends the provider's call, which would last for minutes."""
     provider.left.clear()
     with asked(port, path, body) as response:
         assert response.read1(65536)
-    assert provider.left.wait(1)
+    assert provider.left.wait(20)

@@ -1,6 +1,6 @@
 """The store on PostgreSQL: a real server on loopback, started here, thrown away afterwards.
 
-Needs PostgreSQL's programs (Debian: ``apt-get install postgresql``) and the extra ``postgresql``; skipped without them.
+Needs PostgreSQL's programs (Debian: ``apt-get install postgresql``) and the extra ``postgresql``.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class Server:
 def server() -> Iterator[Server]:
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb")) or [shutil.which("initdb")]
     if found[-1] is None:
-        pytest.skip("PostgreSQL's programs are not installed")
+        pytest.fail("PostgreSQL's programs are missing: integration/run installs them")
     with tempfile.TemporaryDirectory() as home:
         server = Server(Path(found[-1]).parent, Path(home))
         server.create()
@@ -304,8 +304,7 @@ async def test_a_killed_server_loses_nothing_acknowledged(open_store: Open, url:
 
 
 async def test_the_other_driver(url: str, tmp_path: Path) -> None:
-    """``postgresql+pg8000://`` names a driver of its own, where it is installed."""
-    pytest.importorskip("pg8000")
+    """``postgresql+pg8000://`` names a driver of its own."""
     store = await Store.open(url.replace("postgresql:", "postgresql+pg8000:"), SecretBox.at(tmp_path / "k"))
     first = await store.create(endpoint("a", settings={"x": "\0"}))
     await store.replace(endpoint("a"), first.version)

@@ -103,6 +103,7 @@ class Peer:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
+                cwd=self.log.parent,
                 env=clean_environ(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1"),
             )
         return self
@@ -501,7 +502,7 @@ def test_one_that_dies_and_comes_back(server: ServerProcess, tmp_path: Path) -> 
         began = time.monotonic()
         answer = server.ask("POST", "/_inference/text_embedding/mortal?timeout=5s", {"input": TEXTS})
         assert answer.status >= 500 or answer.status == 408, answer.body
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
         peer.stop()
         peer.start().wait()
         assert singles(dense(server, "mortal")) == singles(before)

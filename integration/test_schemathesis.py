@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from serverprocess import ServerProcess, started
 
+pytestmark = pytest.mark.timeout(900)
+
 CHECKS = (
     not_a_server_error,
     checks.status_code_conformance,
