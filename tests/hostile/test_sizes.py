@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from serverprocess import PASSWORD, ServerProcess, basic
@@ -56,7 +57,7 @@ def test_bodies_just_below_the_limit(server: ServerProcess) -> None:
     assert max(len(texts), len(one), len(deep)) <= LIMIT < 1.001 * len(texts)
     sizes = []
     with others_wait_less_than(5.0, server):
-        for _ in range(2):
+        for _ in range(3):
             for body, told in (
                 (texts, "unknown field [nope]"),
                 (one, "String value length"),
@@ -66,7 +67,8 @@ def test_bodies_just_below_the_limit(server: ServerProcess) -> None:
                 assert answer.status == 400
                 assert told in answer.json["error"]["reason"]
             sizes.append(server.rss)
-    assert sizes[1] - sizes[0] < SLACK
+    # What is kept grows every round, by 100 MB at least; what the allocator holds back moves once.
+    assert min(after - before for before, after in pairwise(sizes)) < SLACK
 
 
 def test_a_long_fault_is_told_short(server: ServerProcess) -> None:

@@ -1,9 +1,10 @@
 """OpenVINO on the processor: the default engine. https://docs.openvino.ai/
 
-It reads ONNX, not its own format: constants marked there as compressed run through kernels whose sums depend on the
-batch's size, and the same text would not always give the same bits (docs/decisions/0023).
+It reads ONNX with weights in half precision: weights that stay compressed as the engine runs go through kernels whose
+sums depend on the batch's size, and the same text would not always give the same bits (docs/decisions/0023).
 """
 
+import ctypes
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,28 @@ class OpenVino:
         model = core.read_model(graph)
         if precision is Precision.INT8:
             _quantise(openvino, model)
-        compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "NUM_STREAMS": width,
-                "INFERENCE_NUM_THREADS": width * threads,
-                "ENABLE_CPU_PINNING": False,
-                "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision is Precision.INT8 else 0,
-                "CPU_RUNTIME_CACHE_CAPACITY": _PREPARED,
-            },
-        )
+        settings = {
+            "NUM_STREAMS": width,
+            "INFERENCE_NUM_THREADS": width * threads,
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision is Precision.INT8 else 0,
+            "CPU_RUNTIME_CACHE_CAPACITY": _PREPARED,
+        }
+        try:
+            # Fused attention takes 18 MB of code and saves no time at these lengths.
+            compiled = core.compile_model(model, "CPU", {**settings, "SNIPPETS_MODE": "DISABLE"})
+        except RuntimeError:  # that setting is not a public one and may go
+            compiled = core.compile_model(model, "CPU", settings)
+        del model
+        _trim()
         return OpenVinoProgram(compiled, _index(compiled, output), width)
+
+
+def _trim() -> None:
+    """Reading a graph leaves as much again as the graph takes; glibc keeps it unless asked."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _index(compiled: Any, output: str | None) -> int:
