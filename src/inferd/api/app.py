@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import secrets
 import ssl
 import sys
@@ -115,11 +116,19 @@ def cluster_id(folder: Path) -> str:
     """22 letters that stay the same for this data directory."""
     file = folder / "cluster_uuid"
     try:
-        return file.read_text().strip()
-    except FileNotFoundError:
+        kept = file.read_text("ascii", "replace").strip() if file.exists() else ""
+        if _CLUSTER_ID.fullmatch(kept):
+            return kept
         fresh = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-        file.write_text(fresh)
-        return fresh
+        whole = folder / "cluster_uuid.new"
+        whole.write_text(fresh)
+        whole.replace(file)
+    except OSError as bad:
+        raise ConfigError(f"{file}: {bad.strerror}") from None
+    return fresh
+
+
+_CLUSTER_ID = re.compile(r"[\w-]{22}", re.ASCII)
 
 
 def host_options(config: Config) -> HostOptions:
