@@ -101,6 +101,8 @@ class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Never ask the hub."""
     mirror: str | None = None
     """Address of a hub of your own. Also ``HF_ENDPOINT``."""
+    token: Secret | None = None
+    """Token of the hub or of the mirror, for repositories that ask for one; none: the hub client's login."""
     engine: Literal["openvino", "onnxruntime", "cuda"] = "openvino"
     """What runs the models; the latter two need the extras of these names."""
     precision: Literal["auto", "f32", "bf16", "int8"] = "auto"

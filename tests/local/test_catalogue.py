@@ -19,9 +19,9 @@ from inferd.local.catalogue import (
     Model,
     Recipe,
     find,
-    named,
 )
 from inferd.local.encoders import FAMILIES
+from inferd.local.names import named
 
 TASKS = {
     Recipe.DENSE: TaskType.TEXT_EMBEDDING,

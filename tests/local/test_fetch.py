@@ -25,8 +25,9 @@ from msgspec.structs import replace
 
 from inferd.core.secrets import Secret
 from inferd.local import fetch, shelf
-from inferd.local.catalogue import MODELS, File, Kind, find, named
+from inferd.local.catalogue import MODELS, File, Kind, find
 from inferd.local.fetch import Options, ShelfError, Step, locate, pull, verify
+from inferd.local.names import named
 
 MODEL = find("BAAI/bge-small-en-v1.5") or pytest.fail("no such row")
 SPARSE = find("prithivida/Splade_PP_en_v1") or pytest.fail("no such row")

@@ -14,7 +14,7 @@ from inferd.core.tasks import TaskType
 from inferd.errors import IllegalArgument, NotFound, StatusError
 from inferd.local import catalogue, shelf
 from inferd.local.graphs import Head
-from inferd.local.host import ALIASES, BUNDLED, Host, HostOptions, Side
+from inferd.local.host import BUNDLED, Host, HostOptions, Side
 
 ADAPTIVE = {"enabled": True, "min_number_of_allocations": 0, "max_number_of_allocations": 32}
 
@@ -65,7 +65,7 @@ async def test_elastics_names_are_stand_ins_that_say_so(host: Host) -> None:
             False,
             (),
         )
-    assert all(catalogue.find(target) for target in ALIASES.values())
+    assert all(catalogue.find(target) for target in catalogue.STAND_INS.values())
 
 
 async def test_names_of_models_and_sides(host: Host, tmp_path: Path) -> None:

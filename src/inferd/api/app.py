@@ -135,6 +135,7 @@ def host_options(config: Config) -> HostOptions:
     models = config.models
     return HostOptions(
         aliases=models.aliases,
+        repository=models.repository,
         models_dir=config.models_path,
         engine=models.engine,
         precision=models.precision,

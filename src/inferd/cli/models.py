@@ -79,14 +79,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 def describe(config: "Config") -> list[dict[str, Any]]:
     """A row a model, as ``--json`` prints it. ``size`` is in bytes on this disk, None where there is none."""
-    from inferd.local.catalogue import ELASTIC, MODELS
     from inferd.local.shelf import locate, manifest
 
     names = answered_names(config)
     rows = []
-    for model in (*MODELS, *(x for x in ELASTIC if x.id in config.models.repository)):
+    for model in known_models(config):
         found = None if model.bundled else manifest(model, config.models_path)
-        whole = found is not None and locate(model, config.models_path) is not None
+        origin = config.models.repository.get(model.id)
+        whole = found is not None and locate(model, config.models_path, origin) is not None
         rows.append(
             {
                 "id": model.id,
@@ -97,7 +97,7 @@ def describe(config: "Config") -> list[dict[str, Any]]:
                 "parameters_millions": model.parameters,
                 "languages": list(model.languages),
                 "licence": model.licence,
-                "repository": config.models.repository.get(model.id, model.repository),
+                "repository": origin or model.repository,
                 "state": _state(model, found is not None, whole),
                 "size": sum(file.size for file in found.files) if found is not None and whole else None,
                 "commit": found.commit if found else None,
@@ -136,15 +136,26 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
 
 
 def answered_names(config: "Config") -> Mapping[str, tuple[str, bool]]:
-    """By Elastic's name: the model that answers, and whether it is the true one."""
-    from inferd.local.catalogue import ELASTIC, STAND_INS, TRUE_NAMES
+    """By Elastic's name and by alias: the model that answers, and whether it is the true one."""
+    from inferd.local.catalogue import STAND_INS, TRUE_NAMES
+    from inferd.local.names import meaning
 
-    own = {x.id for x in ELASTIC if x.id in config.models.repository}
-    return {
-        **{name: (id, True) for name, id in TRUE_NAMES.items()},
-        **{name: (id, False) for name, id in {**STAND_INS, **config.models.aliases}.items()},
-        **{name: (name, True) for name in own},
+    models = config.models
+    found = {
+        name: meaning(name, models.aliases, models.repository)
+        for name in (*TRUE_NAMES, *STAND_INS, *models.aliases)
     }
+    return {name: (x.model.id, not x.stand_in) for name, x in found.items() if x is not None}
+
+
+def known_models(config: "Config") -> tuple["Model", ...]:
+    """The catalogue, then what models.repository adds to it."""
+    from inferd.local.catalogue import MODELS
+    from inferd.local.names import named
+
+    repository = config.models.repository
+    own = [named(id, repository) for id in repository]
+    return (*MODELS, *(x for x in own if x is not None and x not in MODELS))
 
 
 def _state(model: "Model", known: bool, whole: bool) -> str:
@@ -209,14 +220,13 @@ def verify_models(
 
     Example: inferd models verify
     """
-    from inferd.local.catalogue import ELASTIC, MODELS
     from inferd.local.shelf import manifest, verify
 
     settings = _load(config, models_dir)
     if ids:
         models = [x for x in _models(ids, settings) if not x.bundled]
     else:
-        models = [x for x in (*MODELS, *ELASTIC) if not x.bundled and manifest(x, settings.models_path)]
+        models = [x for x in known_models(settings) if not x.bundled and manifest(x, settings.models_path)]
     with _shown() as progress:
         faults = {model.id: list(verify(model, settings.models_path, progress)) for model in models}
     if json:
@@ -296,25 +306,23 @@ def _options(config: "Config", force: bool) -> "Options":
         offline=models.offline,
         mirror=models.mirror,
         repository=models.repository,
+        token=models.token,
         force=force,
     )
 
 
 def _models(ids: Sequence[str], config: "Config") -> list["Model"]:
     """The rows of these names, Elastic's among them; a wrong name is wrong usage."""
-    from inferd.local.catalogue import MODELS, named
+    from inferd.local.names import meaning
 
-    names = answered_names(config)
     models = []
     for id in ids:
-        model = named(id, config.models.repository)
-        if model is None and id in names:
-            model = named(names[id][0], config.models.repository)
-        if model is None:
-            close = get_close_matches(id, [x.id for x in MODELS], n=1, cutoff=0.4)
+        found = meaning(id, config.models.aliases, config.models.repository)
+        if found is None:
+            close = get_close_matches(id, [x.id for x in known_models(config)], n=1, cutoff=0.4)
             hint = f" Did you mean [{close[0]}]?" if close else ""
             raise typer.BadParameter(f"There is no model [{id}].{hint} See: inferd models list")
-        models.append(model)
+        models.append(found.model)
     return models
 
 

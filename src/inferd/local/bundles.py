@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from inferd.local.catalogue import Model, named
+from inferd.local.catalogue import Model
+from inferd.local.names import named
 from inferd.local.shelf import (
     Held,
     Manifest,

@@ -542,10 +542,5 @@ _BY_ID = {model.id: model for model in MODELS}
 
 
 def find(id: str) -> Model | None:
-    """The row of that id, to the letter. Elastic's names are a host's aliases."""
+    """The row of that id, to the letter. What other names mean is in names.py."""
     return _BY_ID.get(id)
-
-
-def named(id: str, repository: Mapping[str, str]) -> Model | None:
-    """``find``, and Elastic's own rows for which ``models.repository`` names a copy."""
-    return find(id) or next((model for model in ELASTIC if model.id == id and id in repository), None)

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from inferd.core.secrets import Secret
 from inferd.local.catalogue import File, Kind, Model
+from inferd.local.names import is_directory
 from inferd.local.shelf import (
     Progress,
     ShelfError,
@@ -24,7 +25,6 @@ from inferd.local.shelf import (
     digest,
     install,
     locate,
-    manifest,
     missing,
     need_room,
     unseen,
@@ -104,25 +104,15 @@ def pull(model: Model, options: Options, progress: Progress = unseen) -> Path:
             f'models.repository."{model.id}" = "/a/directory" in the configuration'
         )
     with working(model, options.models_dir, progress) as partial:
-        here = locate(model, options.models_dir)
-        if here is not None and not options.force and _came_from(model, options) in (None, origin):
+        here = locate(model, options.models_dir, options.repository.get(model.id))
+        if here is not None and not options.force:
             return here
         commit = None
-        if _is_directory(origin):
+        if is_directory(origin):
             names = _copy(model, Path(origin).expanduser(), partial, progress)
         else:
             names, commit = _download(model, origin, partial, options, progress)
         return install(model, partial, names, options.models_dir, progress, repository=origin, commit=commit)
-
-
-def _came_from(model: Model, options: Options) -> str | None:
-    """Where the files here are from; None where that does not matter, for nobody named a copy."""
-    found = manifest(model, options.models_dir)
-    return found.repository if found and model.id in options.repository else None
-
-
-def _is_directory(origin: str) -> bool:
-    return origin.startswith(("/", "./", "../", "~"))
 
 
 def _copy(model: Model, directory: Path, partial: Path, progress: Progress) -> list[str]:
@@ -222,7 +212,9 @@ class _Hub:
             raise ShelfError(
                 f"The mirror [{options.mirror}] is not an address such as https://hub.example.com"
             )
-        token: Any = options.token.reveal() if options.token else None
+        token: Any = options.token.reveal().strip() if options.token else None
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise ShelfError("models.token is no token: it holds white space or what is not ASCII")
         if token is None and options.mirror is not None:
             token = False  # the hub's login is not for others to see
         self._headers = {

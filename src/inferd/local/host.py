@@ -1,11 +1,11 @@
 """The models of this process: which weights serve a name, what is deployed, and what it answers.
 
-Names: a model is called by its catalogue id, by an alias (``models.aliases``) or, for sparse models, by either with
-``:query`` or ``:document`` behind it. A name that is Elastic's and served by other weights is a stand-in, and every
-answer says so.
+Names mean what names.py says; that of a sparse model may have ``:query`` or ``:document`` behind it. A name that is
+Elastic's and served by other weights is a stand-in, and every answer says so.
 """
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from inferd.core.inputs import Item, RankQuery, Texts
 from inferd.core.results import Embeddings, Ranked, Ranking, Sparse, Usage
 from inferd.core.tasks import TaskType
 from inferd.errors import IllegalArgument, NotFound, StatusError
-from inferd.local import catalogue, engine, shelf
+from inferd.local import engine, fetch, names, shelf
 from inferd.local.batches import Lane, Text
 from inferd.local.catalogue import Model, Recipe
 from inferd.local.dense import Dense
@@ -30,29 +30,15 @@ from inferd.local.deployment import Allocations, Answer, Deployment, Runner, Sta
 from inferd.local.engine import Precision, Program
 from inferd.local.rerank import CrossEncoder, LateInteraction
 from inferd.local.session import Weights
+from inferd.local.shelf import ShelfError
 from inferd.local.sparse import MlmSparse, Side, TableSparse, VocabularySparse
 from inferd.local.tokens import Tokenizer, Tokens
+
+_log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled" / "minilm"
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 VOCABULARY_GRAPH, VOCABULARY_TABLE = "vocabulary.onnx", "vocabulary.npz"
-
-_E5 = "intfloat/multilingual-e5-small"
-ALIASES: Mapping[str, str] = {
-    ".elser_model_1": ".minilm-sparse",
-    ".elser_model_2": ".minilm-sparse",
-    ".elser_model_2_linux-x86_64": ".minilm-sparse",
-    ".rerank-v1": ".minilm-late-interaction",
-    ".multilingual-e5-small": _E5,
-    ".multilingual-e5-small_linux-x86_64": _E5,
-}
-"""Elastic's names and what serves them unless ``models.aliases`` says otherwise."""
-
-GENUINE: Mapping[str, str] = {
-    ".multilingual-e5-small": _E5,
-    ".multilingual-e5-small_linux-x86_64": _E5,
-}
-"""Elastic's names whose true weights are free: these are no stand-ins."""
 
 _OUTPUTS = {
     Recipe.DENSE: "last_hidden_state",
@@ -71,7 +57,7 @@ _CHUNKS = 64
 class HostOptions(Struct, frozen=True, kw_only=True):
     """How models run here.
 
-    ``models_dir`` holds downloaded models. ``aliases`` go over the defaults (``ALIASES``). ``max_allocations`` and 0:
+    ``models_dir`` holds downloaded models; ``aliases`` and ``repository`` are for names.py. ``max_allocations`` and 0:
     as many workers a deployment as processors allow. ``batch_tokens``: the most tokens of a batch; a search waits for
     one batch of ingest at most. ``idle_seconds``: after so long an idle adaptive worker ends, the last one with the
     model's memory.
@@ -79,6 +65,7 @@ class HostOptions(Struct, frozen=True, kw_only=True):
 
     models_dir: Path
     aliases: Mapping[str, str] = {}
+    repository: Mapping[str, str] = {}
     engine: str = "openvino"
     precision: str = "auto"
     queue_capacity: int = 1024
@@ -116,41 +103,74 @@ class Host:
         if self._precision is Precision.BF16 and options.engine != "openvino" and options.precision == "auto":
             self._precision = Precision.F32
         self._default_side = _side(options.sparse_side)
-        self._aliases = {**ALIASES, **options.aliases}
         self._processors = (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         )
         self._executor = ThreadPoolExecutor(4, thread_name_prefix="inferd tokens")
         self._deployed: dict[str, _Deployed] = {}
+        self._served: dict[str, Served] = {}
+        """Names that were asked for and mean something: there are few."""
         # Runners hold these; with the last one of a model its memory goes.
         self._weights: WeakValueDictionary[tuple[Path, int], Weights] = WeakValueDictionary()
         self._tokenizers: WeakValueDictionary[Path, Tokenizer] = WeakValueDictionary()
         self._shared = threading.Lock()
         self._closing = False
+        for name in (*options.repository, *options.aliases):
+            try:
+                self.resolve(name)
+            except StatusError as fault:
+                _log.warning("%s", fault.reason)
 
     # Names
 
     def resolve(self, name: str) -> Served | None:
-        """Which model serves a name; None when none does. Says nothing about its files being here (``place``)."""
+        """Which model serves a name; None when none does. Says nothing about its files being here (``place``).
+
+        400 when a setting gives the name to what is no model.
+        """
+        if (known := self._served.get(name)) is not None:
+            return known
         bare, _, side = name.partition(":")
-        target = self._aliases.get(bare, bare)
-        model = catalogue.find(target)
-        if model is None or (side and (side not in _SIDES or model.task is not TaskType.SPARSE_EMBEDDING)):
+        try:
+            found = names.meaning(bare, self.options.aliases, self.options.repository)
+        except ShelfError as cause:
+            raise StatusError(400, cause.reason) from cause
+        if found is None or (
+            side and (side not in _SIDES or found.model.task is not TaskType.SPARSE_EMBEDDING)
+        ):
             return None
-        stand_in = bare in ALIASES and GENUINE.get(bare) != target
-        return Served(
+        notice = f"model [{name}] is served by the stand-in [{found.model.id}]; see models.aliases"
+        self._served[name] = Served(
             name=name,
-            model=model,
-            stand_in=stand_in,
-            notice=f"model [{name}] is served by the stand-in [{target}]; see models.aliases"
-            if stand_in
-            else None,
+            model=found.model,
+            stand_in=found.stand_in,
+            notice=notice if found.stand_in else None,
             side=Side(side) if side else self._default_side,
         )
+        return self._served[name]
 
     def place(self, model: Model) -> Path | None:
         """The directory of a model's files; None when they are not here."""
-        return BUNDLED if model.bundled else shelf.locate(model, self.options.models_dir)
+        if model.bundled:
+            return BUNDLED
+        return shelf.locate(model, self.options.models_dir, self.options.repository.get(model.id))
+
+    def _brought(self, model: Model) -> Path:
+        """The same, on a thread; files that the user keeps in a directory here are taken from there first."""
+        if (place := self.place(model)) is not None:
+            return place
+        options = self.options
+        if not self._is_near(model):
+            raise StatusError(404, shelf.missing(model))
+        try:
+            return fetch.pull(
+                model, fetch.Options(models_dir=options.models_dir, repository=options.repository)
+            )
+        except ShelfError as cause:
+            raise StatusError(400, cause.reason) from cause
+
+    def _is_near(self, model: Model) -> bool:
+        return names.is_directory(self.options.repository.get(model.id, ""))
 
     # Deployments
 
@@ -205,8 +225,10 @@ class Host:
         served = self.resolve(model_id)
         if served is None:
             raise NotFound(f"No known trained model with model_id [{model_id}]")
-        if self.place(served.model) is None:
+        if not self._is_near(served.model) and self.place(served.model) is None:
             raise StatusError(404, shelf.missing(served.model))
+        if served.notice is not None:
+            _log.warning("[%s]: %s", id, served.notice)
         deployment = Deployment(
             id,
             model_id,
@@ -261,9 +283,7 @@ class Host:
 
     def _runner(self, served: Served, threads: int) -> Runner:
         model = served.model
-        directory = self.place(model)
-        if directory is None:
-            raise StatusError(404, shelf.missing(model))
+        directory = self._brought(model)
         tokenizer = self._tokenizer(directory / TOKENIZER)
         if model.recipe is Recipe.MLM_SPARSE and model.query_idf and served.side is Side.QUERY:
             return TableSparse(model, tokenizer, directory / model.query_idf)

@@ -89,10 +89,13 @@ def manifest(model: Model, models_dir: Path) -> Manifest | None:
     return found if found.id == model.id else None
 
 
-def locate(model: Model, models_dir: Path) -> Path | None:
-    """The directory of a model's files when all of them are there in their full size; None otherwise."""
+def locate(model: Model, models_dir: Path, origin: str | None = None) -> Path | None:
+    """The directory of a model's files when all of them are there in their full size; None otherwise.
+
+    Files from elsewhere than ``origin``, where that is named, are not those that are asked for.
+    """
     found = manifest(model, models_dir)
-    if found is None:
+    if found is None or (origin is not None and found.repository != origin):
         return None
     directory = models_dir / slug(model.id) / found.directory
     whole = all(_size(directory / file.name) == file.size for file in found.files)
