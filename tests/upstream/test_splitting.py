@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 from acme import Provider
 
+from inferd.core.endpoint import Endpoint
 from inferd.core.inputs import Contents, Item, RankQuery, Texts
-from inferd.core.results import Usage
+from inferd.core.results import Ranked, Ranking, Result, Usage
+from inferd.core.service import Ask, BadReply
 from inferd.core.tasks import TaskType
 from inferd.errors import Rejected, UpstreamError
 from inferd.testing import Answer, FakeUpstream
+from inferd.upstream.parts import joined
 
 
 class Echo(FakeUpstream):
@@ -78,6 +81,21 @@ async def test_ranking_parts(echo: Provider) -> None:
     query = RankQuery("q", ("5", "1", "4", "9", "2", "6", "5"), top_n=4)
     result = await echo.call(query, TaskType.RERANK)
     assert [(item.index, item.score) for item in result.items] == [(3, 9), (5, 6), (0, 5), (6, 5)]
+
+
+@pytest.mark.parametrize(("index", "kept"), [(-1, -1), (2, None), (-2, None)])
+def test_a_place_outside_its_part(index: int, kept: int | None) -> None:
+    """It never becomes a document of another part; -1 stays the place of an unnamed one."""
+    endpoint = Endpoint(id="e", task=TaskType.RERANK, service="acme", settings={})
+    ask = Ask(endpoint=endpoint, inputs=RankQuery("q", ("a", "b", "c", "d")))
+    parts: list[Result] = [Ranking(items=()), Ranking(items=(Ranked(index=index, score=0.5),))]
+    if kept is None:
+        with pytest.raises(BadReply, match="ranks a document"):
+            joined(ask, parts, 2)
+        return
+    result = joined(ask, parts, 2)
+    assert isinstance(result, Ranking)
+    assert [item.index for item in result.items] == [kept]
 
 
 async def test_cut_inputs_keep_their_places(echo: Provider) -> None:

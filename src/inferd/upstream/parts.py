@@ -75,15 +75,17 @@ def _check(results: list[Result], total: int, most: int) -> None:
             raise BadReply(
                 f"Expected [{expected}] embeddings in the response but found [{len(result.vectors)}]"
             )
+        if isinstance(result, Ranking) and not all(-1 <= item.index < expected for item in result.items):
+            raise BadReply("The response ranks a document that was not sent")
     widths = {result.vectors.shape[1] for result in results if isinstance(result, Embeddings)}
     if len(widths) > 1:
         raise BadReply("The embeddings of one response differ in length")
 
 
 def _best(ask: Ask, results: list[Ranking], starts: range) -> tuple[Ranked, ...]:
-    """All items by falling score, the first ``top_n`` of them."""
+    """All items by falling score, the first ``top_n`` of them; -1 is the place of one that the provider did not name."""
     items = [
-        replace(item, index=item.index + start)
+        replace(item, index=item.index + start) if item.index >= 0 else item
         for start, result in zip(starts, results, strict=True)
         for item in result.items
     ]
