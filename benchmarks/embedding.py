@@ -27,7 +27,8 @@ from tests.serverprocess import ServerProcess, started
 from benchmarks import machine
 from benchmarks.load import Measured, load, median, post
 from inferd.local import engine
-from inferd.local.host import BUNDLED, GRAPH, TOKENIZER
+from inferd.local.host import GRAPH, TOKENIZER
+from inferd.local.shelf import BUNDLED
 from inferd.local.tokens import Tokenizer
 
 MODEL = ".all-minilm-l6-v2"

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from inferd.core.inputs import InputType, Texts
-from inferd.local.host import BUNDLED, GRAPH, TOKENIZER, Host, HostOptions
+from inferd.local.host import GRAPH, TOKENIZER, Host, HostOptions
+from inferd.local.shelf import BUNDLED
 from inferd.local.tokens import Tokenizer
 
 WORDS = [

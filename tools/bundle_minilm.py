@@ -153,19 +153,16 @@ Taken unchanged from the package {wheel} (model.safetensors, sha256
   entries alone, less their mean state, normalised, in 8 bits with a scale a word. For the sparse encoder
 
 Nothing was trained for inferd.
-
-| file | sha256 |
-|---|---|
-{files}
+SHA256SUMS holds what `sha256sum -c` and `inferd models verify` compare.
 """
 
 
 def write_notes(wheel: str, words: int) -> None:
     shutil.copy(TARGET.parents[4] / "LICENSE", TARGET / "LICENSE")
-    files = [path for path in sorted(TARGET.iterdir()) if path.name not in ("README.md", "LICENSE")]
-    rows = "\n".join(f"| {path.name} | {hashlib.sha256(path.read_bytes()).hexdigest()} |" for path in files)
-    notes = NOTES.format(wheel=wheel, sha256=SHA256, words=words, files=rows)
-    (TARGET / "README.md").write_text(notes)
+    (TARGET / "README.md").write_text(NOTES.format(wheel=wheel, sha256=SHA256, words=words))
+    files = [path for path in sorted(TARGET.iterdir()) if path.suffix in (".onnx", ".npz", ".json")]
+    rows = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (TARGET / "SHA256SUMS").write_text("".join(rows))
 
 
 if __name__ == "__main__":

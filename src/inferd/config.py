@@ -120,7 +120,7 @@ class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Calls to providers."""
 
-    proxy: str | None = None
+    proxy: Secret | None = None
     """``http://``, ``https://`` or ``socks5://`` address of a proxy."""
     no_proxy: str = ""
     """Hosts that are reached without the proxy; default: ``NO_PROXY`` of the environment."""

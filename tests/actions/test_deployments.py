@@ -85,7 +85,8 @@ class TestPut:
             '[service_settings]"'
         )
         again = await client("GET", "/_inference/old")
-        assert "warning" not in again.headers
+        assert "stand-in [.minilm-sparse]" in again.headers["warning"]
+        assert "deprecated" not in again.headers["warning"]
         assert again.json["endpoints"][0]["service_settings"]["model_id"] == ".elser_model_2"
 
     async def test_the_elser_alias_does_nothing_else(self, client: Client) -> None:

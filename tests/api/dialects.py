@@ -95,7 +95,7 @@ async def serving(
         house = await stack.enter_async_context(open_house(config))
         guard = await stack.enter_async_context(guarding(house))
         app = application(house, guard)
-        server = Server(app, Options(port=0, drain=1))
+        server = Server(app, Options(port=0, drain=2))
         running = asyncio.create_task(server.serve())
         await until(lambda: server.ready or running.done())
         stack.push_async_callback(_stop, server, app, running)

@@ -182,21 +182,28 @@ async def test_a_failure_before_the_stream_keeps_its_status(served: Served, path
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(tmp_path) -> AsyncIterator[Served]:
-    """A server that may be stopped; it gives streams one second."""
+    """A server that may be stopped; it gives streams two seconds."""
     async with serving(tmp_path, local=False, secure=False, api=Api()) as found:
         yield found
 
 
+async def ask_on(url: str) -> None:
+    """New connections, one after the other."""
+    for _ in range(100):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.get(url)
+        await asyncio.sleep(0.01)
+
+
 async def test_shutdown_lets_streams_finish(fresh: Served):
     """Asked to stop in the middle of a stream: new work is refused, the stream comes to its end."""
-    fresh.answers(sse=[piece("a"), piece("b"), piece("c", "stop"), DONE], pause=0.2)
+    fresh.answers(sse=[piece("a"), piece("b"), piece("c", "stop"), DONE], pause=0.3)
     async with fresh.http.stream("POST", ELASTIC, json={"messages": ASK}) as answer:
         text = answer.aiter_text()
         read = await anext(text)
         fresh.server.stop()
-        await asyncio.sleep(0.05)
         with pytest.raises(httpx.TransportError):
-            await httpx.AsyncClient(trust_env=False).get(fresh.url)
+            await ask_on(fresh.url)
         read += "".join([part async for part in text])
     assert [json.loads(data)["choices"][0]["delta"]["content"] for _, data in parsed(read)[:-1]] == [
         "a",
@@ -213,7 +220,7 @@ async def test_shutdown_does_not_wait_for_ever(fresh: Served):
         text = answer.aiter_text()
         read = await anext(text)
         fresh.server.stop()
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(6):
             with pytest.raises(httpx.RemoteProtocolError):
                 await anext(text)
     assert "[DONE]" not in read

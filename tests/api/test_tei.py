@@ -52,6 +52,13 @@ async def test_rerank(served: Served):
     assert [row["text"] for row in shown] == [WORDS[row["index"]] for row in rows[:2]]
 
 
+async def test_tokens_of_a_huge_text(served: Served):
+    """The tokenizer needs far more memory than the text has: more than a million characters are refused."""
+    refused = await served.post("/tei/dense/tokenize", {"inputs": ["a " * 300_000, "a " * 200_001]})
+    assert refused.status_code == 413
+    assert "at most [1000000]" in refused.text
+
+
 async def test_tokenize(served: Served):
     """Tokens with their places in the text; special ones stand nowhere."""
     (row,) = await ok(served, "/tei/dense/tokenize", {"inputs": "Hëllo"})

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from inferd.cli import main
+from inferd.local import shelf
 from inferd.local.catalogue import MODELS
 
 E5 = "intfloat/multilingual-e5-small"
@@ -119,7 +120,9 @@ def test_pull_verify_bundle_import(run: Run, hub: Any, tmp_path: Path) -> None:
     row = next(x for x in json.loads(run("list", "--json")[1]) if x["id"] == E5)
     assert (row["state"], row["commit"]) == ("present", fake_hub.COMMIT)
     assert row["size"] > 1000
-    assert run("verify") == (0, f"{E5}: ok\n", "")
+    code, out, _ = run("verify")
+    packaged = (".all-minilm-l6-v2", ".minilm-late-interaction", ".minilm-sparse")
+    assert (code, sorted(out.splitlines())) == (0, sorted(f"{id}: ok" for id in (*packaged, E5)))
     code, out, _ = run("bundle", E5, "-o", str(tmp_path / "e5.bundle"))
     assert code == 0
     assert out.startswith(f"{tmp_path}/e5.bundle holds {E5} (")
@@ -133,10 +136,28 @@ def test_everything_answers_in_json(run: Run, hub: Any, tmp_path: Path) -> None:
     place = json.loads(run("pull", E5, ".minilm-sparse", "--mirror", hub.url, "--json")[1])
     assert set(place) == {E5, ".minilm-sparse"}
     assert place[".minilm-sparse"] == "bundled"
-    assert json.loads(run("verify", "--json")[1]) == {E5: []}
+    assert json.loads(run("verify", E5, ".minilm-sparse", "--json")[1]) == {E5: [], ".minilm-sparse": []}
     bundle = json.loads(run("bundle", E5, "-o", str(tmp_path / "x"), "--json")[1])
     assert bundle == {"file": str(tmp_path / "x"), "size": (tmp_path / "x").stat().st_size, "models": [E5]}
     assert json.loads(run("import", str(tmp_path / "x"), "--json")[1]) == {"models": [E5]}
+
+
+def test_a_changed_package_is_told(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The bundled models are compared with the sums that were packaged with them."""
+    copy = tmp_path / "package"
+    copy.mkdir()
+    for file in shelf.BUNDLED.iterdir():
+        (copy / file.name).symlink_to(file)
+    changed = bytearray((copy / "vocabulary.npz").read_bytes())
+    changed[100] ^= 1
+    (copy / "vocabulary.npz").unlink()
+    (copy / "vocabulary.npz").write_bytes(changed)
+    (copy / "tokenizer.json").unlink()
+    monkeypatch.setattr(shelf, "BUNDLED", copy)
+    code, out, _ = run("verify", ".minilm-sparse")
+    assert code == 1
+    assert "[vocabulary.npz] is not what was checked" in out
+    assert "[tokenizer.json] is missing" in out
 
 
 def test_elastics_name_pulls_the_true_model(run: Run, hub: Any) -> None:
@@ -152,7 +173,7 @@ def test_settings_come_from_file_and_environment(
     (tmp_path / "inferd.toml").write_text(f'[models]\nmirror = "{hub.url}"\n')
     monkeypatch.setenv("INFERD_MODELS_DIR", str(tmp_path / "mine"))
     assert f" is in {tmp_path}/mine/" in run("pull", E5, "--config", str(tmp_path / "inferd.toml"))[1]
-    assert run("verify", "--models-dir", str(tmp_path / "empty"))[1].startswith("no models were fetched")
+    assert run("verify", E5, "--models-dir", str(tmp_path / "empty"))[:2] == (1, f"{E5}: it is not here\n")
 
 
 def test_a_damaged_model_fails_the_check(run: Run, hub: Any, tmp_path: Path) -> None:
@@ -160,7 +181,7 @@ def test_a_damaged_model_fails_the_check(run: Run, hub: Any, tmp_path: Path) -> 
     run("pull", E5, "--mirror", hub.url)
     (config,) = (tmp_path / "data" / "models").rglob("config.json")
     config.unlink()
-    code, out, _ = run("verify")
+    code, out, _ = run("verify", E5)
     assert (code, out) == (1, f"{E5}: [config.json] is missing\n")
     assert run("verify", "--json")[0] == 1
     rows = json.loads(run("list", "--json")[1])

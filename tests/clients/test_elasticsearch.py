@@ -116,7 +116,10 @@ def test_helpers_of_single_services(client: Elasticsearch, provider: Any) -> Non
         service_settings={**LOCAL, "model_id": ".all-minilm-l6-v2"},
     )
     assert local["service_settings"]["model_id"] == ".all-minilm-l6-v2"
-    with pytest.warns(ElasticsearchWarning, match=r"The \[elser\] service is deprecated"):
+    with (
+        pytest.warns(ElasticsearchWarning, match=r"The \[elser\] service is deprecated"),
+        pytest.warns(ElasticsearchWarning, match=r"served by the stand-in \[.minilm-sparse\]"),
+    ):
         elser = inference.put_elser(
             task_type="sparse_embedding",
             elser_inference_id="by-elser",

@@ -21,8 +21,9 @@ from inferd.local.catalogue import Recipe
 from inferd.local.dense import Dense, normalise, pool
 from inferd.local.engine import Precision
 from inferd.local.graphs import Head
-from inferd.local.host import BUNDLED, GRAPH, TOKENIZER, Host, HostOptions
+from inferd.local.host import GRAPH, TOKENIZER, Host, HostOptions
 from inferd.local.session import Weights
+from inferd.local.shelf import BUNDLED
 from inferd.local.tokens import Tokenizer
 
 SKY = "The sky above the port was the color of television tuned to a dead channel."

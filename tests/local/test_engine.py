@@ -12,7 +12,8 @@ from inferd.errors import IllegalArgument, StatusError
 from inferd.local import engine
 from inferd.local.engine import Precision
 from inferd.local.graphs import Head
-from inferd.local.host import BUNDLED, GRAPH
+from inferd.local.host import GRAPH
+from inferd.local.shelf import BUNDLED
 
 IDS = np.array([[2, 5, 9, 3], [2, 6, 6, 3]])
 

@@ -14,7 +14,8 @@ from inferd.core.tasks import TaskType
 from inferd.errors import IllegalArgument, NotFound, StatusError
 from inferd.local import catalogue, shelf
 from inferd.local.graphs import Head
-from inferd.local.host import BUNDLED, Host, HostOptions, Side
+from inferd.local.host import Host, HostOptions, Side
+from inferd.local.shelf import BUNDLED
 
 ADAPTIVE = {"enabled": True, "min_number_of_allocations": 0, "max_number_of_allocations": 32}
 
@@ -36,6 +37,7 @@ def test_the_bundled_files_are_there_and_small() -> None:
     assert names == {
         "LICENSE",
         "README.md",
+        "SHA256SUMS",
         "model.onnx",
         "tokenizer.json",
         "vocabulary.npz",

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from tiny_model import tokenizer
 from tokenizers import processors
 
-from inferd.local.host import BUNDLED, TOKENIZER
-from inferd.local.tokens import Tokenizer, clean, pieces
+from inferd.local.host import TOKENIZER
+from inferd.local.shelf import BUNDLED
+from inferd.local.tokens import Tokenizer, clean, pieces, until
 
 MINILM = Tokenizer.load(BUNDLED / TOKENIZER)
 TINY = Tokenizer(tokenizer())
@@ -91,3 +92,18 @@ def test_a_tokenizer_without_special_tokens_reads_nothing_as_something() -> None
     made.post_processor = processors.Sequence([])
     bare = Tokenizer(made)
     assert (bare.encode("", 9).ids, bare.encode("a", 9).ids) == ([0], [4])
+
+
+def test_a_huge_text_is_given_up_when_nobody_waits() -> None:
+    """Between two pieces of one text it is asked whether somebody still waits."""
+    asked = 0
+
+    def over() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 3
+
+    with until(over), pytest.raises(TimeoutError):
+        MINILM.encode("word " * 100_000, 256)
+    assert asked == 3
+    assert MINILM.encode("word " * 10_000, 256).given == 10_002

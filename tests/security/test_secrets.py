@@ -38,6 +38,7 @@ ENVIRONMENT = {
     "INFERD_OLD_SECRET_KEY": planted("oldsecretkey"),
     "AWS_SECRET_ACCESS_KEY": planted("awssecret"),
     "AWS_SESSION_TOKEN": planted("awstoken"),
+    "INFERD_OUTBOUND__PROXY": f"http://user:{planted('proxy')}@127.0.0.1:9",
     "INFERD_LOG__LEVEL": "debug",
     "INFERD_API__SKIP_VALIDATE": "true",
     "INFERD_SECURITY__AUDIT_SUCCESS": "true",
@@ -69,12 +70,15 @@ def value_of(kind: Kind, key: str) -> Any:
 
 def secret_of(row: Any) -> Any:
     if row.key == "service_account_json":
-        return json.dumps(
-            {"type": "service_account", "private_key": planted(row.key), "client_email": "a@b.c"}
-        )
+        return json.dumps({"type": "service_account", "private_key": pem(row.key), "client_email": "a@b.c"})
     if row.kind is Kind.MAP:
         return {"a": planted(row.key), "b": planted(row.key)}
     return planted(row.key)
+
+
+def pem(where: str) -> str:
+    """Looks like a key and is none: what reads it complains."""
+    return f"-----BEGIN PRIVATE KEY-----\n{planted(where)}\n-----END PRIVATE KEY-----\n"
 
 
 def put_every_service(server: Server) -> int:
@@ -99,13 +103,22 @@ def put_every_service(server: Server) -> int:
             taken += status == 200
             update = {"service_settings": {row.key: secret_of(row) for row in chosen}}
             server("PUT", f"/_inference/{task}/{name}/_update", update, headers=AS_ELASTIC)
+        for row in service.settings:
+            if row.url:
+                place = f"//user:{planted(row.key)}@127.0.0.1:9/"
+                for number, url in enumerate((f"http:{place}", f"http:{place} x", f"ftp:{place}")):
+                    settings = {**needed, **{each.key: "k" for each in secrets}, row.key: url}
+                    body = {"service": service.name, "service_settings": settings}
+                    path = f"/_inference/{task}/{service.name.replace('_', '-')}-{row.key.replace('_', '-')}-{number}"
+                    server("PUT", path, body, headers=AS_ELASTIC)
     return taken
 
 
 EXTRA: dict[str, dict[str, Any]] = {
     "custom": {
-        "url": "http://127.0.0.1:9/x",
+        "url": "http://127.0.0.1:9/${a}?key=${b}",
         "headers": {"Authorization": "Bearer ${a}"},
+        "query_parameters": [["token", "${a}"]],
         "request": '{"input":${input}}',
         "response": {"json_parser": {"text_embeddings": "$.data[*].embedding[*]"}},
     },
@@ -228,10 +241,35 @@ def look_at_everything(server: Server) -> None:
 TEXT = planted("inputtext")
 
 
+CHAT = {
+    "messages": [{"role": "user", "content": planted("chattext")}],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "get",
+                "description": f"Authorization: Bearer {planted('tool')}",
+                "parameters": {"type": "object", "default": {"token": planted("toolparameter")}},
+            },
+        }
+    ],
+}
+
+
 def ask(server: Server) -> None:
     """Providers that cannot be reached: the failure tells of neither key nor text."""
+    settings = {"api_key": planted("chatkey"), "model_id": "m", "url": "http://127.0.0.1:9/x"}
+    body = {"service": "openai", "service_settings": settings}
+    assert server("PUT", "/_inference/chat_completion/chat", body, headers=AS_ELASTIC)[0] == 200
     for name in ("openai-0", "cohere-0", "hugging-face-0", "custom-0"):
         server("POST", f"/_inference/{name}?timeout=1s", {"input": TEXT}, headers=AS_ELASTIC)
+    for path, chat in (
+        ("/_inference/chat_completion/chat/_stream", {}),
+        ("/_inference/chat_completion/chat", {}),
+        ("/v1/chat/completions", {"model": "chat"}),
+    ):
+        server("POST", path, {**CHAT, **chat}, headers=AS_ELASTIC)
+        server("POST", path, {**CHAT, **chat, "temperature": "hot"}, headers=AS_ELASTIC)
     made = server("PUT", "/_security/api_key", {"name": "k"}, headers=AS_ELASTIC)[1]
     server.said.pop()
     key = json.loads(made)

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from inferd.config import Config, ConfigError, Outbound, ServiceConfig, load
 from inferd.core.endpoint import Endpoint
+from inferd.core.secrets import Secret
 from inferd.core.tasks import TaskType
 from inferd.errors import StatusError, UpstreamError
 from inferd.testing import FakeUpstream
@@ -27,11 +28,13 @@ from inferd.upstream.egress import Egress, NoProxy, Policy, given_by_user, rebas
 VECTORS = {"vectors": [[1]]}
 
 
-def elsewhere(provider: Provider, url: str, **outbound: Any) -> None:
+def elsewhere(provider: Provider, url: str, proxy: str | None = None, **outbound: Any) -> None:
     """Let Acme be called at this URL, without an override."""
     provider.changed(name="elsewhere")
     provider.changed_call(TaskType.TEXT_EMBEDDING, post=url)
-    provider.upstream = provider.fake.client(outbound=Outbound(**outbound))
+    provider.upstream = provider.fake.client(
+        outbound=Outbound(proxy=Secret(proxy) if proxy else None, **outbound)
+    )
 
 
 # Policy
@@ -324,7 +327,7 @@ async def test_a_socks_proxy(provider: Provider) -> None:
 def test_a_proxy_that_is_none(proxy: str) -> None:
     """A proxy address that cannot be used stops the start with the setting's name."""
     with pytest.raises(ConfigError, match=r"^outbound\.proxy: expected"):
-        Egress(Config(outbound=Outbound(proxy=proxy)))
+        Egress(Config(outbound=Outbound(proxy=Secret(proxy))))
 
 
 # Trust

@@ -122,6 +122,16 @@ def describe(house: House, endpoint: Endpoint, shown: dict[str, Any]) -> dict[st
     return shown if current is None else {"num_allocations": current, **shown}
 
 
+def notices(house: House, endpoint: Endpoint) -> tuple[str, ...]:
+    """What every answer of a local endpoint must say; nothing for others."""
+    model = endpoint.settings.get("model_id") if _is_local(house, endpoint) else None
+    try:
+        served = house.host.resolve(str(model)) if model is not None else None
+    except StatusError as fault:
+        return (fault.reason,)
+    return () if served is None else served.notices
+
+
 async def run(house: House, ask: Ask, deadline: Deadline) -> Result:
     """The local model's answer; a deployment that is not there yet is started first."""
     endpoint, host = ask.endpoint, house.host

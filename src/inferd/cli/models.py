@@ -208,13 +208,13 @@ def pull_models(
 @models_app.command("verify")
 def verify_models(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Models; all that were fetched when none is named.")
+        list[str] | None, typer.Argument(help="Models; all that are here when none is named.")
     ] = None,
     config: ConfigFile = None,
     models_dir: ModelsDir = None,
     json: Json = False,
 ) -> None:
-    """Read every byte of the models that are here again and compare it with what was checked when it came.
+    """Read every byte of the models that are here again and compare it with what was checked when it came, or was packaged.
 
     Exit code 1 when anything is wrong.
 
@@ -224,15 +224,13 @@ def verify_models(
 
     settings = _load(config, models_dir)
     if ids:
-        models = [x for x in _models(ids, settings) if not x.bundled]
+        models = _models(ids, settings)
     else:
-        models = [x for x in known_models(settings) if not x.bundled and manifest(x, settings.models_path)]
+        models = [x for x in known_models(settings) if x.bundled or manifest(x, settings.models_path)]
     with _shown() as progress:
         faults = {model.id: list(verify(model, settings.models_path, progress)) for model in models}
     if json:
         _print(faults)
-    elif not faults:
-        print("no models were fetched: there is nothing to verify")
     else:
         for id, found in faults.items():
             print(f"{id}: {'; '.join(found) or 'ok'}")

@@ -428,7 +428,7 @@ def redacted(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [redacted(v) for v in value]
-    return value
+    return _USER_INFO.sub(r"\1******@", value) if isinstance(value, str) and "//" in value else value
 
 
 def refuse_leftovers(service: str, raw: Mapping[str, Any]) -> None:

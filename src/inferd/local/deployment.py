@@ -20,7 +20,7 @@ from inferd.core.results import Usage
 from inferd.errors import InferdError, Rejected, StatusError
 from inferd.local.batches import Batches, Job, Lane, Row, Text, Waiting, fail, settle
 from inferd.local.catalogue import Model
-from inferd.local.tokens import Tokens
+from inferd.local.tokens import Tokens, until
 
 _log = logging.getLogger(__name__)
 
@@ -443,10 +443,11 @@ def slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 def encode_all(texts: Sequence[str], encode: Encode, waiting: Waiting) -> list[Sequence[Tokens]]:
     """On a thread: every text's tokens, as long as somebody waits for them."""
     made = []
-    for text in texts:
-        if waiting.over:
-            raise TimeoutError
-        made.append(encode(text))
+    with until(lambda: waiting.over):
+        for text in texts:
+            if waiting.over:
+                raise TimeoutError
+            made.append(encode(text))
     return made
 
 

@@ -30,13 +30,12 @@ from inferd.local.deployment import Allocations, Answer, Deployment, Runner, Sta
 from inferd.local.engine import Precision, Program
 from inferd.local.rerank import CrossEncoder, LateInteraction
 from inferd.local.session import Weights
-from inferd.local.shelf import ShelfError
+from inferd.local.shelf import BUNDLED, ShelfError
 from inferd.local.sparse import MlmSparse, Side, TableSparse, VocabularySparse
 from inferd.local.tokens import Tokenizer, Tokens
 
 _log = logging.getLogger(__name__)
 
-BUNDLED = Path(__file__).parent / "bundled" / "minilm"
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 VOCABULARY_GRAPH, VOCABULARY_TABLE = "vocabulary.onnx", "vocabulary.npz"
 

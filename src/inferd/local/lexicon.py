@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 _KEPT = 8
 """Tokenizers kept in memory."""
+MOST = 1_000_000
+"""Characters of one request for tokens: each takes some 150 bytes while the tokenizer works."""
 _INLINE = 4096
 """Characters, or ids, that are worked on by the event loop; more goes to a thread."""
 
@@ -67,11 +69,14 @@ class Lexicon:
         return ids
 
     async def tokenize(self, name: str | None, texts: Sequence[str], special: bool) -> list[list[Token]]:
-        """The tokens of each text, with the model's special tokens around them where ``special``."""
+        """The tokens of each text, with the model's special tokens around them where ``special``. Raises 413."""
         tokenizer = await self._tokenizer(name)
-        return await _off(
-            sum(map(len, texts)), lambda: [_tokens(tokenizer, clean(text), special) for text in texts]
-        )
+        size = sum(map(len, texts))
+        if size > MOST:
+            raise StatusError(
+                413, f"[{size}] characters; tokens are given for at most [{MOST}] in one request"
+            )
+        return await _off(size, lambda: [_tokens(tokenizer, clean(text), special) for text in texts])
 
     async def _tokenizer(self, name: str | None) -> Any:
         model = self.model(name)

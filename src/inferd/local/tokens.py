@@ -4,7 +4,9 @@ Texts are encoded without special tokens and wrapped here, so that a long text i
 text tells how many tokens it was given.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,18 @@ from inferd.errors import IllegalArgument
 
 _PIECE = 16_384
 """Characters given to the tokenizer at once: it needs some hundred bytes a character while it works."""
+
+_OVER: ContextVar[Callable[[], bool] | None] = ContextVar("over", default=None)
+
+
+@contextmanager
+def until(over: Callable[[], bool]) -> Iterator[None]:
+    """In this block a long text is given up between two pieces, with ``TimeoutError``, once ``over()``."""
+    token = _OVER.set(over)
+    try:
+        yield
+    finally:
+        _OVER.reset(token)
 
 
 class Tokens(Struct, frozen=True, gc=False):
@@ -110,7 +124,10 @@ class Tokenizer:
             return ids[:keep], len(ids)
         kept: list[int] = []
         count = 0
+        over = _OVER.get()
         for piece in pieces(text, _PIECE):
+            if over is not None and over():
+                raise TimeoutError
             ids = self._bare(piece)
             count += len(ids)
             kept.extend(ids[: keep - len(kept)])

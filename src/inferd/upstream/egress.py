@@ -19,6 +19,7 @@ from yarl import URL
 from inferd import __version__
 from inferd.config import Config, ConfigError, Outbound
 from inferd.core.endpoint import Endpoint
+from inferd.core.secrets import Secret
 from inferd.errors import Rejected, StatusError
 from inferd.upstream.failures import Unsendable
 
@@ -271,8 +272,9 @@ def _parsed(address: str) -> URL:
     raise Unsendable("The address is not a valid http or https URL")
 
 
-def _proxies(proxy: str | None) -> tuple[str | None, str | None]:
-    """(SOCKS proxy, HTTP proxy), at most one of them set."""
+def _proxies(given: Secret | None) -> tuple[str | None, str | None]:
+    """(SOCKS proxy, HTTP proxy), at most one of them set; a user and a password may be in it."""
+    proxy = given.reveal() if given else ""
     if not proxy:
         return None, None
     scheme, host = urlsplit(proxy).scheme.lower(), urlsplit(proxy).hostname

@@ -6,7 +6,7 @@ parsed after authorisation.
 
 from typing import Any
 
-from inferd.actions import delete, get, infer, put, regions, stream, update
+from inferd.actions import delete, deployments, get, infer, put, regions, stream, update
 from inferd.actions.house import Deadline, House
 from inferd.api import sse
 from inferd.api.elastic import bodies, events, problems, render
@@ -72,7 +72,9 @@ class Elastic:
             return await self._listing(request, task)
         self.guard.authorise(request, id)
         endpoint = get.get(self.house, id, task)
-        return await render.reply(request, {"endpoints": [self._object(endpoint)]})
+        return await render.reply(
+            request, {"endpoints": [self._object(endpoint)]}, headers=self._notices(endpoint)
+        )
 
     async def put(self, request: Request) -> Response:
         params = Params(request)
@@ -86,13 +88,17 @@ class Elastic:
         old_name = body.get("service")
         endpoint = await put.put(self.house, id, task, body, deadline)
         self.guard.audit(request, endpoint.id, "created")
-        return await render.reply(
-            request, self._object(endpoint), headers=self._deprecation(endpoint, old_name)
-        )
+        headers = [*self._notices(endpoint), *self._deprecation(endpoint, old_name)]
+        return await render.reply(request, self._object(endpoint), headers=headers)
 
     def _deprecation(self, endpoint: Endpoint, name: Any) -> list[tuple[str, str]]:
         text = self.house.services[endpoint.service].deprecated_aliases.get(str(name))
         return [] if text is None else [("Warning", render.warning(self.version, text))]
+
+    def _notices(self, endpoint: Endpoint) -> list[tuple[str, str]]:
+        """What the exact body has no place for: that a stand-in answers."""
+        found = deployments.notices(self.house, endpoint)
+        return [("Warning", render.warning(self.version, notice)) for notice in found]
 
     async def update(self, request: Request) -> Response:
         params = Params(request)
@@ -105,7 +111,7 @@ class Elastic:
         self.guard.authorise(request, id)
         endpoint = await update.update(self.house, id, task, body, deadline)
         self.guard.audit(request, endpoint.id, "updated")
-        return await render.reply(request, self._object(endpoint))
+        return await render.reply(request, self._object(endpoint), headers=self._notices(endpoint))
 
     async def delete(self, request: Request) -> Response:
         params = Params(request)
