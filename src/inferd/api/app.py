@@ -29,6 +29,7 @@ from inferd.api.http import Application, Dialect, Limits, Router
 from inferd.api.security import Security
 from inferd.api.server import Options, Server, loop_factory
 from inferd.config import Config, ConfigError, Tls
+from inferd.core import memory
 from inferd.errors import InferdError
 from inferd.local.host import Host, HostOptions
 from inferd.local.lexicon import Lexicon
@@ -222,6 +223,7 @@ def _is_web(url: str) -> bool:
 
 async def serve(config: Config) -> None:
     """Runs until a signal comes."""
+    memory.share_heaps()
     check_exposure(config)
     check_files(config.tls)
     check_services(config)

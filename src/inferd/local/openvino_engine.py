@@ -4,13 +4,13 @@ It reads ONNX with weights in half precision: weights that stay compressed as th
 sums depend on the batch's size, and the same text would not always give the same bits (docs/decisions/0023).
 """
 
-import ctypes
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from inferd.core import memory
 from inferd.core.results import Float32s
 from inferd.errors import IllegalArgument
 from inferd.local.engine import Array, Precision, fill
@@ -54,14 +54,8 @@ class OpenVino:
         except RuntimeError:  # that setting is not a public one and may go
             compiled = core.compile_model(model, "CPU", settings)
         del model
-        _trim()
+        memory.give_back()  # reading a graph leaves as much again as the graph takes
         return OpenVinoProgram(compiled, _index(compiled, output), width)
-
-
-def _trim() -> None:
-    """Reading a graph leaves as much again as the graph takes; glibc keeps it unless asked."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def _index(compiled: Any, output: str | None) -> int:
