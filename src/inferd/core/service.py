@@ -152,8 +152,6 @@ class Call(Struct, frozen=True, kw_only=True):
     run: str | None = None
     stream_only: bool = False
     """The provider's route for this task only streams: a whole answer is collected from chunks."""
-    collected: bool = False
-    """A whole chat answer (non-streaming chat_completion) is offered."""
     fault: Callable[[bytes], Fault] | None = None
     rules: Callable[[Reply, Fault], Rule] | None = None
     verb: str | None = None

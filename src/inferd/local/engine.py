@@ -14,7 +14,6 @@ import numpy.typing as npt
 from inferd.core.results import Float32s
 from inferd.errors import IllegalArgument
 
-Int64s = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
 
