@@ -145,7 +145,8 @@ def test_positions_that_no_token_may_have(tmp_path: Path) -> None:
         ("config.json", '{"architectures": ["BertForSequenceClassification"]}', "2 labels"),
         ("modules.json", "{", "cannot be read"),
         ("modules.json", '[{"type": "a.Transformer"}, {"type": "a.Dense"}]', r"layer \[Dense\]"),
-        ("modules.json", '[{"type": "a.Pooling", "path": "no"}]', "names no pooling"),
+        ("modules.json", '[{"type": "a.Pooling", "path": "no"}]', r"no file \[no/config.json\]"),
+        ("modules.json", '[{"type": "a.Pooling", "path": "."}]', "names no pooling"),
     ],
 )
 def test_what_is_no_model_here_is_said(tmp_path: Path, name: str, content: str | None, reason: str) -> None:

@@ -74,7 +74,9 @@ def _dense(directory: Path, config: Mapping[str, Any], modules: Mapping[str, str
 
 
 def _pooling(directory: Path, place: str) -> Literal["mean", "cls", "last"]:
-    found = _object(directory, f"{place}/config.json") or {}
+    found = _object(directory, f"{place}/config.json")
+    if found is None:
+        raise ShelfError(f"[{directory}] has no file [{place}/config.json], which its modules.json names")
     modes = [x for x in _OLD_POOLINGS if found.get(f"pooling_mode_{x}")]
     others = [k for k, v in found.items() if k.startswith("pooling_mode_") and v is True]
     mode = found.get("pooling_mode") or (_OLD_POOLINGS[modes[0]] if len(modes) == len(others) == 1 else None)
