@@ -184,6 +184,15 @@ def test_data_directories_that_cannot_be_used(tmp_path: Path) -> None:
     assert "the store is damaged" in done.stderr.splitlines()[-1]
 
 
+def test_a_data_directory_that_cannot_be(tmp_path: Path) -> None:
+    """One line with the path, for root too."""
+    (tmp_path / "file").write_text("")
+    done = inferd("serve", "--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_data_directory(tmp_path: Path) -> None:
     """One line with the directory."""

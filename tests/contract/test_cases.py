@@ -1,33 +1,12 @@
 """The cases of api.md section 15, by number."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .house import Client, create_endpoints, put_body, serving
-from .model_server import running
+from .house import Client, put_body
 
 DEFAULTS = [".elser-2-elasticsearch", ".multilingual-e5-small-elasticsearch", ".rerank-v1-elasticsearch"]
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[str]:
-    async with running() as url:
-        yield url
-
-
-@pytest.fixture
-async def empty(tmp_path: Path, provider: str) -> AsyncIterator[Client]:
-    async with serving(tmp_path, provider) as client:
-        yield client
-
-
-@pytest.fixture
-async def full(empty: Client) -> Client:
-    await create_endpoints(empty)
-    return empty
 
 
 def failure(status: int, kind: str, reason: str) -> tuple[int, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from msgspec.structs import replace
 
 from inferd.config import Config, Security
 
-from .house import Client, create_endpoints, put_body, serving
-from .model_server import running
+from .house import Client, put_body, serving
 
 V = "Validation Failed: 1: "
 VERSIONED = "application/vnd.elasticsearch+json; compatible-with="
@@ -23,24 +21,6 @@ NEW = "/_inference/text_embedding/new"
 SPARSE_UPDATE = "/_inference/sparse_embedding/sparse/_update"
 STATUS, ILLEGAL, PARSE = "status_exception", "illegal_argument_exception", "x_content_parse_exception"
 REQUEST, SETTINGS = "action_request_validation_exception", "validation_exception"
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[str]:
-    async with running() as url:
-        yield url
-
-
-@pytest.fixture
-async def empty(tmp_path: Path, provider: str) -> AsyncIterator[Client]:
-    async with serving(tmp_path, provider) as client:
-        yield client
-
-
-@pytest.fixture
-async def full(empty: Client) -> Client:
-    await create_endpoints(empty)
-    return empty
 
 
 def chunked(**settings: Any) -> tuple[str, str, Any]:

@@ -136,8 +136,8 @@ async def test_a_long_text_is_cut_and_says_so(host: Host) -> None:
     assert (found.vectors[1] == found.vectors[2]).all()
 
 
-def tiny(tmp_path: Path, **facts: object) -> Dense:
-    directory = write(tmp_path / "tiny", Head.STATES, poison=facts.pop("poison", None))  # type: ignore[arg-type]
+def tiny(tmp_path: Path, *, poison: float | None = None, **facts: object) -> Dense:
+    directory = write(tmp_path / "tiny", Head.STATES, poison=poison)
 
     def load() -> engine.Program:
         return engine.find("openvino").open(
